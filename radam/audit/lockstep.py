@@ -1,0 +1,433 @@
+"""Following an optimizer with an oracle: step by step from its own state, or freely over a whole trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from radam.audit.bounds import PRECISIONS, Array, Comparison, K, Precision, Tracked, compare, scalar
+from radam.audit.subject import Oracle, torch_adam_names
+
+
+class Discrepancy(AssertionError):
+    """An optimizer did something else than its oracle says."""
+
+
+@dataclass
+class Tally:
+    """What was compared of one quantity, and the worst of it."""
+
+    judged: int = 0
+    unjudged: int = 0
+    worst: Comparison | None = None
+    where: str = ""
+    step: int = 0
+    ulp: float = 0.0
+
+    def add(self, comparison: Comparison, where: str, step: int) -> None:
+        """Count one comparison."""
+        self.judged += comparison.judged
+        self.unjudged += comparison.unjudged
+        self.ulp = max(self.ulp, comparison.ulp)
+        if self.worst is None or comparison.worst > self.worst.worst:
+            self.worst, self.where, self.step = comparison, where, step
+
+
+@dataclass
+class Record:
+    """What was compared in all steps, by quantity, and what was out of bounds."""
+
+    steps: int = 0
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+
+    def add(self, comparison: Comparison, where: str, step: int) -> None:
+        """Count one comparison."""
+        self.tallies.setdefault(comparison.quantity, Tally()).add(comparison, where, step)
+
+    @property
+    def judged(self) -> int:
+        """Number of values compared."""
+        return sum(tally.judged for tally in self.tallies.values())
+
+    @property
+    def unjudged(self) -> int:
+        """Number of values that no bound covers."""
+        return sum(tally.unjudged for tally in self.tallies.values())
+
+    @property
+    def worst(self) -> float:
+        """Largest error in units of the bound."""
+        return max((tally.worst.worst for tally in self.tallies.values() if tally.worst), default=0.0)
+
+    @property
+    def ulp(self) -> float:
+        """Largest error in units in the last place."""
+        return max((tally.ulp for tally in self.tallies.values()), default=0.0)
+
+
+def arithmetic_of(param: torch.Tensor) -> tuple[Precision, Precision]:
+    """The formats in which a parameter is updated and stored: half precision is updated in float32."""
+    name = str(param.dtype).removeprefix("torch.")
+    storage = PRECISIONS[{"complex128": "float64", "complex64": "float32", "complex32": "float16"}.get(name, name)]
+    return (PRECISIONS["float32"] if storage.unit_roundoff > 2.0**-24 else storage), storage
+
+
+def flat(tensor: torch.Tensor) -> Array:
+    """A tensor's numbers as a new float64 vector; complex ones as pairs of reals."""
+    tensor = tensor.detach().resolve_conj()
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return np.array(tensor.to(torch.float64).cpu().reshape(-1).numpy(), copy=True)
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors hold the same numbers, NaN equal to NaN."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(torch.equal(a, b)) or bool(np.array_equal(flat(a), flat(b), equal_nan=True))
+
+
+@dataclass
+class _Before:
+    """A parameter as it was before a step."""
+
+    name: str
+    group: int
+    param: torch.Tensor
+    value: torch.Tensor
+    grad: torch.Tensor | None
+    state: dict[str, Any]
+    t: int
+    """The number of this step, for a parameter with a gradient."""
+
+
+class Lockstep:
+    """An optimizer, checked at each step against an oracle that starts from the optimizer's own state.
+
+    Three comparisons, each from the optimizer's own stored values, so that no error hides behind another: m' from
+    (m, g'), v' and s' from (v, s, g'), p' from (p, m', s').
+
+    Args:
+        optimizer: what is checked. Its state, if it has any, is taken as it stands.
+        options: the options that each of its groups should have. They are not read from the optimizer, which may have
+            got them wrong; change them here when you change them there.
+        oracle: makes an oracle for options.
+        state: the optimizer's names of t, m, v and s.
+        k: room for the order of operations, see :mod:`radam.audit.bounds`.
+        scalars: how exact the scalars of a step must be.
+        describe: what the optimizer is, for messages.
+        keep_going: collect findings in `record` instead of raising the first.
+
+    Example:
+        >>> import torch
+        >>> from radam.audit.subjects.radam import oracle
+        >>> p = torch.nn.Parameter(torch.ones(3))
+        >>> lockstep = Lockstep(torch.optim.RAdam([p], eps=1e-8), [{"eps": 1e-8, "strict": True}], oracle)
+        >>> for _ in range(8):
+        ...     p.grad = torch.ones(3)
+        ...     _ = lockstep.step()
+        >>> lockstep.record.judged, lockstep.record.worst < 1
+        (72, True)
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        options: Sequence[dict[str, Any]],
+        oracle: Callable[[Mapping[str, Any]], Oracle],
+        *,
+        state: Mapping[str, str] | None = None,
+        k: float = K,
+        scalars: Literal["textbook", "exact"] = "textbook",
+        describe: str = "",
+        keep_going: bool = False,
+    ) -> None:
+        self.optimizer = optimizer
+        self.options = list(options)
+        self.record = Record()
+        self._make_oracle = oracle
+        self._names = {**torch_adam_names(), **(state or {})}
+        self._k = k
+        self._scalars = scalars
+        self._describe = describe or type(optimizer).__name__
+        self._keep_going = keep_going
+        self._steps_of: dict[torch.Tensor, int] = {}
+        self._oracles: dict[tuple[tuple[str, Any], ...], Oracle] = {}
+
+    def steps_of(self, param: torch.Tensor) -> int:
+        """How many steps a parameter should have taken."""
+        if param not in self._steps_of:
+            self._steps_of[param] = int(self.optimizer.state.get(param, {}).get(self._names["t"], 0))
+        return self._steps_of[param]
+
+    def follow(self, optimizer: torch.optim.Optimizer) -> None:
+        """Go on with another optimizer, for example a copy of the first one, that should be in the same state."""
+        old = [param for group in self.optimizer.param_groups for param in group["params"]]
+        new = [param for group in optimizer.param_groups for param in group["params"]]
+        steps = [self.steps_of(param) for param in old]
+        self.optimizer = optimizer
+        self._steps_of = dict(zip(new, steps, strict=True))
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step and judge it.
+
+        Args:
+            closure: passed on to the optimizer.
+
+        Returns:
+            What the optimizer returned.
+
+        Raises:
+            Discrepancy: something is out of bounds; says what, and where.
+        """
+        before: list[_Before] = []
+
+        def evaluate() -> Any:
+            assert closure is not None
+            loss = closure()
+            before[:] = self._snapshot()
+            return loss
+
+        if closure is None:
+            before = self._snapshot()
+            result = self.optimizer.step()
+        else:
+            result = self.optimizer.step(evaluate)
+        self.record.steps += 1
+        self._judge(before)
+        return result
+
+    def _snapshot(self) -> list[_Before]:
+        result = []
+        for index, group in enumerate(self.optimizer.param_groups):
+            names = group.get("param_names") or [f"group {index} parameter {i}" for i in range(len(group["params"]))]
+            for name, param in zip(names, group["params"], strict=True):
+                stored = self.optimizer.state.get(param, {})
+                state = {
+                    symbol: stored[key].clone() if isinstance(stored[key], torch.Tensor) else stored[key]
+                    for symbol, key in self._names.items()
+                    if key in stored
+                }
+                grad = None if param.grad is None else param.grad.detach().clone()
+                t = self.steps_of(param) + (grad is not None)
+                result.append(_Before(name, index, param, param.detach().clone(), grad, state, t))
+        return result
+
+    def _find(self, message: str, dtype: torch.dtype, step: int) -> None:
+        text = f"{message} [{self._describe}, {str(dtype).removeprefix('torch.')}, step {step}]"
+        self.record.findings.append(text)
+        if not self._keep_going:
+            raise Discrepancy(text)
+
+    def _judge(self, before: Sequence[_Before]) -> None:
+        buckets: dict[tuple[int, int, torch.dtype], list[_Before]] = {}
+        for old in before:
+            if old.grad is None:
+                self._judge_untouched(old)
+                continue
+            self._steps_of[old.param] = old.t
+            self._judge_bookkeeping(old)
+            buckets.setdefault((old.group, old.t, old.param.dtype), []).append(old)
+        for (group, t, _), olds in buckets.items():
+            self._judge_numbers(self.options[group], t, olds)
+
+    def _judge_untouched(self, old: _Before) -> None:
+        dtype, t = old.param.dtype, old.t
+        if not same_bits(old.param.detach(), old.value):
+            self._find(f"{old.name} has no gradient and should stay, but has changed", dtype, t)
+        stored = self.optimizer.state.get(old.param, {})
+        for symbol, key in self._names.items():
+            was, now = old.state.get(symbol), stored.get(key)
+            same = (
+                same_bits(was, now)
+                if isinstance(was, torch.Tensor) and isinstance(now, torch.Tensor)
+                else was is None and now is None or (was is not None and now is not None and bool(was == now))
+            )
+            if not same:
+                self._find(f"{key} of {old.name}, which has no gradient, should stay, but has changed", dtype, t)
+
+    def _judge_bookkeeping(self, old: _Before) -> None:
+        dtype, t = old.param.dtype, old.t
+        assert old.grad is not None
+        if old.param.grad is None or not same_bits(old.param.grad.detach(), old.grad):
+            self._find(f"the gradient of {old.name} should not be written to, but has changed", dtype, t)
+        stored = self.optimizer.state.get(old.param, {})
+        for symbol in ("t", "m", "v"):
+            if self._names[symbol] not in stored:
+                self._find(f"state {self._names[symbol]!r} of {old.name} is missing", dtype, t)
+                return
+        if float(stored[self._names["t"]]) != t:
+            self._find(f"{self._names['t']} of {old.name} = {stored[self._names['t']]!r}, but should be {t}", dtype, t)
+        arithmetic, _ = arithmetic_of(old.param)
+        for symbol in ("m", "v", "s"):
+            tensor = stored.get(self._names[symbol])
+            if tensor is None:
+                continue
+            if tensor.shape != old.param.shape or tensor.is_complex() != old.param.is_complex():
+                self._find(
+                    f"{self._names[symbol]} of {old.name} should have shape {tuple(old.param.shape)} and a "
+                    f"{'complex' if old.param.is_complex() else 'real'} dtype, "
+                    f"but has {tuple(tensor.shape)} and {tensor.dtype}",
+                    dtype,
+                    t,
+                )
+            elif arithmetic_of(tensor)[1] is not arithmetic:
+                self._find(
+                    f"{self._names[symbol]} of {old.name} should have the precision in which a {dtype} parameter is "
+                    f"updated, but is {tensor.dtype}",
+                    dtype,
+                    t,
+                )
+
+    def _judge_numbers(self, options: Mapping[str, Any], t: int, olds: Sequence[_Before]) -> None:
+        arithmetic, storage = arithmetic_of(olds[0].param)
+        oracle = self._oracle(options)
+
+        def tracked(vector: Array) -> Tracked:
+            return Tracked(vector, 0.0, arithmetic, self._k)
+
+        def before(symbol: str) -> Tracked:
+            return tracked(
+                np.concatenate(
+                    [flat(old.state[symbol]) if symbol in old.state else 0.0 * flat(old.value) for old in olds]
+                )
+            )
+
+        def after(symbol: str) -> Array | None:
+            stored = [self.optimizer.state[old.param].get(self._names[symbol]) for old in olds]
+            if any(tensor is None for tensor in stored):
+                return None
+            return np.concatenate([flat(tensor) for tensor in stored])
+
+        param = tracked(np.concatenate([flat(old.value) for old in olds]))
+        grad = tracked(np.concatenate([flat(_converted(old)) for old in olds]))
+        error = oracle.scalar_error(t, self._scalars)
+        oracle.scalars = self._scalars
+        oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
+
+        oracle.t = t - 1
+        oracle.m, oracle.v, oracle.s = before("m"), before("v"), before("s")
+        oracle.advance(param, grad)
+        stored = {}
+        for symbol in ("m", "v", "s"):
+            seen = after(symbol)
+            if seen is None:
+                # An optimizer without AMSGrad has no maximum; one with it must.
+                if symbol == "s" and options.get("amsgrad"):
+                    self._find(f"state {self._names[symbol]!r} of {olds[0].name} is missing", olds[0].param.dtype, t)
+                stored[symbol] = getattr(oracle, symbol)
+                continue
+            stored[symbol] = tracked(seen)
+            self._judge_one(self._names[symbol], seen, getattr(oracle, symbol), None, t, olds)
+
+        oracle.t = t
+        oracle.m, oracle.v, oracle.s = stored["m"], stored["v"], stored["s"]
+        expected = oracle.apply(param, grad)
+        if not error.decided:
+            expected = Tracked(expected.value, np.inf, arithmetic, self._k)
+        seen = np.concatenate([flat(old.param) for old in olds])
+        self._judge_one("param", seen, expected, storage, t, olds)
+
+    def _judge_one(
+        self, quantity: str, seen: Array, expected: Tracked, storage: Precision | None, t: int, olds: Sequence[_Before]
+    ) -> None:
+        comparison = compare(quantity, seen, expected, storage)
+        name, index = _locate(olds, comparison.index)
+        self.record.add(comparison, f"{name}[{index}]", t)
+        if not comparison.passed:
+            self._find(f"{name}: {comparison}", olds[0].param.dtype, t)
+
+    def _oracle(self, options: Mapping[str, Any]) -> Oracle:
+        key = tuple(sorted(options.items()))
+        if key not in self._oracles:
+            self._oracles[key] = self._make_oracle(options)
+        return self._oracles[key]
+
+
+def _converted(old: _Before) -> torch.Tensor:
+    """The gradient in the arithmetic of its parameter, as an optimizer has to take it."""
+    assert old.grad is not None
+    arithmetic, _ = arithmetic_of(old.param)
+    if arithmetic is PRECISIONS["float32"] and old.grad.dtype == torch.float64:
+        return old.grad.to(torch.float32)
+    return old.grad
+
+
+def _locate(olds: Sequence[_Before], index: int) -> tuple[str, int]:
+    """Which parameter, and which of its numbers, stands at a place of their concatenation."""
+    for old in olds:
+        size = old.value.numel() * (2 if old.value.is_complex() else 1)
+        if index < size:
+            return old.name, index
+        index -= size
+    return olds[-1].name, 0
+
+
+class Trajectory:
+    """An oracle that runs freely beside an optimizer, from the same start and on the same gradients.
+
+    Its arrays carry the error that an implementation may have accumulated, so a whole run is judged by the bound that
+    belongs to it. Take a snapshot of the gradients with :meth:`observe` before each step of the optimizer, and
+    :meth:`judge` whenever you like.
+
+    Args:
+        param: the parameter to follow.
+        oracle: an oracle for its options.
+        k: room for the order of operations.
+        scalars: how exact the scalars of a step must be.
+    """
+
+    def __init__(
+        self, param: torch.Tensor, oracle: Oracle, *, k: float = K, scalars: Literal["textbook", "exact"] = "textbook"
+    ) -> None:
+        self.arithmetic, self.storage = arithmetic_of(param)
+        self.oracle = oracle
+        oracle.scalars = scalars
+        oracle.scalar = lambda value, relative: scalar(value, relative, self.arithmetic, k)
+        self._param = param
+        self._k = k
+        self.expected = Tracked(flat(param), 0.0, self.arithmetic, k)
+        self.travel: Array = np.zeros_like(self.expected.value)
+
+    def observe(self) -> None:
+        """Let the oracle take the step that the optimizer is about to take."""
+        assert self._param.grad is not None
+        gradient = self._param.grad.to(self._param.dtype) if not self._half else self._param.grad
+        previous = self.expected
+        expected: Tracked = self.oracle.step(  # type: ignore[attr-defined]
+            previous, Tracked(flat(gradient), 0.0, self.arithmetic, self._k)
+        )
+        error = expected.error
+        if self._half:
+            # Each step rounds the parameter into its storage once.
+            error = error + self.storage.unit_roundoff * (np.abs(expected.value) + error)
+            error = error + self.storage.smallest_subnormal
+        self.expected = Tracked(expected.value, error, self.arithmetic, self._k)
+        self.travel = self.travel + np.abs(expected.value - previous.value)
+
+    @property
+    def _half(self) -> bool:
+        return self.storage is not self.arithmetic
+
+    def judge(self, state: Mapping[str, Any], names: Mapping[str, str] | None = None) -> list[Comparison]:
+        """Compare the parameter and its state with the oracle's, within the accumulated bounds."""
+        names = {**torch_adam_names(), **(names or {})}
+        comparisons = [
+            compare(names[symbol], flat(state[names[symbol]]), getattr(self.oracle, symbol))
+            for symbol in ("m", "v", "s")
+            if names[symbol] in state and isinstance(getattr(self.oracle, symbol), Tracked)
+        ]
+        return [*comparisons, compare("param", flat(self._param), self.expected)]
+
+    @property
+    def coverage(self) -> float:
+        """The bound of the parameter as a share of the way it has travelled: the median over its elements."""
+        moved = self.travel > 0
+        if not moved.any():
+            return 0.0
+        return float(np.median(self.expected.error[moved] / self.travel[moved]))

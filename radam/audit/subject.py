@@ -1,0 +1,81 @@
+"""What is audited: an optimizer, its hyper-parameters, and the oracle that says what it should compute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from hypothesis.strategies import SearchStrategy
+
+Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
+
+
+class ScalarError(NamedTuple):
+    """Forward error of the scalars of one step."""
+
+    size: float
+    """Relative error of the step size."""
+    eps: float
+    """Relative error of the number added to sqrt(s)."""
+    rho: float
+    """Absolute error of rho_t, or of whatever decides between branches."""
+    decided: bool
+    """Whether the branch is certain in spite of it."""
+
+
+class Oracle(Protocol):
+    """What an optimizer should compute: arrays in and out, written plainly.
+
+    State is in attributes: `t`, an integer, and arrays `m`, `v`, `s`, or None before the first step. They can be read
+    and set. The lines of `advance` and `apply` are arithmetic that runs on NumPy arrays and on
+    :class:`radam.audit.Tracked`; every scalar computed from t goes through `scalar(value, relative_error)`, which an
+    oracle defines as the identity on its first argument and the audit replaces.
+    """
+
+    t: int
+    m: Any
+    v: Any
+    s: Any
+    scalar: Callable[[float, float], Any]
+    scalars: Literal["textbook", "exact"]
+
+    def advance(self, param: Any, grad: Any) -> None:
+        """Move t, m, v and s by one step."""
+
+    def apply(self, param: Any, grad: Any) -> Any:
+        """The new parameter, from the state as it stands."""
+
+    def scalar_error(self, t: int, scalars: Literal["textbook", "exact"]) -> ScalarError:
+        """The error of float64 scalars at t, of the usual formulas or of ones without cancellation."""
+
+
+def torch_adam_names() -> dict[str, str]:
+    """torch's names of the state of Adam and its kin, by the symbols of the papers."""
+    return {"t": "step", "m": "exp_avg", "v": "exp_avg_sq", "s": "max_exp_avg_sq"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An optimizer to be verified.
+
+    Args:
+        name: for reports.
+        build: makes the optimizer from parameters or groups and hyper-parameters.
+        hyperparameters: strategy that draws the hyper-parameters.
+        oracle: makes the oracle for hyper-parameters; None where there is none.
+        state: state names by symbol: t, m, v, s.
+        supports: capabilities: foreach, half, complex, differentiable, maximize, tensor_lr ...
+        scalars: how exact the optimizer's scalars must be: as the usual float64 formulas, or without cancellation.
+        expected_failures: reasons by check.
+    """
+
+    name: str
+    build: Callable[[Params, Mapping[str, Any]], torch.optim.Optimizer]
+    hyperparameters: SearchStrategy[dict[str, Any]]
+    oracle: Callable[[Mapping[str, Any]], Oracle] | None = None
+    state: Mapping[str, str] = field(default_factory=torch_adam_names)
+    supports: frozenset[str] | None = None
+    scalars: Literal["textbook", "exact"] = "textbook"
+    expected_failures: Mapping[str, str] = field(default_factory=dict)

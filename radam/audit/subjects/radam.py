@@ -1,0 +1,134 @@
+"""radam's own optimizers, and any class that takes RAdam's constructor.
+
+Hyper-parameters are neutral here: `weight_decay` is a number, with `weight_decouple` and `absolute` beside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from radam.audit.strategies import adam_hyperparameters, radam_hyperparameters
+from radam.audit.subject import Oracle, Params, Subject
+
+_DECAY = ("weight_decay", "weight_decouple", "absolute")
+_FIRST_NINE = (
+    "params",
+    "lr",
+    "betas",
+    "eps",
+    "weight_decay",
+    "optimized_update",
+    "amsgrad",
+    "degenerated_to_sgd",
+    "defaults",
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """An optimizer class with the decay class that belongs to it."""
+
+    optimizer: type[torch.optim.Optimizer]
+    weight_decay: Callable[..., Any]
+
+    def build(self, params: Params, options: Mapping[str, Any], **more: Any) -> torch.optim.Optimizer:
+        """Make the optimizer from neutral hyper-parameters; `more` goes to the constructor as it is."""
+        arguments = {name: value for name, value in options.items() if name not in _DECAY}
+        if any(name in options for name in _DECAY):
+            decay = {"weight_decay": 0.0, "weight_decouple": True, "absolute": False}
+            decay.update({name: options[name] for name in _DECAY if name in options})
+            arguments["weight_decay"] = self.weight_decay(**decay)
+        return self.optimizer(params, **arguments, **more)
+
+    def takes(self, name: str) -> bool:
+        """Whether the constructor has a parameter of this name."""
+        return name in inspect.signature(self.optimizer).parameters
+
+
+def oracle(options: Mapping[str, Any]) -> Oracle:
+    """RAdam's oracle for neutral hyper-parameters.
+
+    Example:
+        >>> oracle({"lr": 0.1}).t
+        0
+    """
+    import reference
+
+    return reference.RAdam(**_plain(options))
+
+
+def adam_oracle(options: Mapping[str, Any]) -> Oracle:
+    """Adam's oracle for neutral hyper-parameters."""
+    import reference
+
+    return reference.Adam(**_plain(options))
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: float(value.detach()) if isinstance(value, torch.Tensor) else value for name, value in options.items()
+    }
+
+
+def takes_radams_constructor(optimizer: type) -> bool:
+    """Whether the first nine parameters of a class are RAdam's, in any order."""
+    try:
+        names = set(inspect.signature(optimizer).parameters)
+    except (TypeError, ValueError):
+        return False
+    return set(_FIRST_NINE) <= names
+
+
+def family(optimizer: type[torch.optim.Optimizer], module: str | None = None) -> Family:
+    """A class with its own module's WeightDecay, or radam's where it has none."""
+    import radam
+
+    for name in (optimizer.__module__, module):
+        if name is not None:
+            own = getattr(sys.modules.get(name) or importlib.import_module(name), "WeightDecay", None)
+            if own is not None:
+                return Family(optimizer, own)
+    return Family(optimizer, radam.WeightDecay)
+
+
+def from_class(optimizer: type[torch.optim.Optimizer], module: str | None = None) -> Subject:
+    """A Subject for a class that takes RAdam's constructor: judged by RAdam's oracle, with textbook scalars."""
+    return Subject(
+        name=f"{module or optimizer.__module__}:{optimizer.__qualname__}",
+        build=family(optimizer, module).build,
+        hyperparameters=radam_hyperparameters(),
+        oracle=oracle,
+    )
+
+
+def radam_subject() -> Subject:
+    """radam.RAdam: judged with exact scalars."""
+    import radam
+
+    return Subject(
+        name="radam:RAdam",
+        build=family(radam.RAdam).build,
+        hyperparameters=radam_hyperparameters(),
+        oracle=oracle,
+        scalars="exact",
+    )
+
+
+def adam_subject() -> Subject:
+    """radam.Adam: judged with exact scalars."""
+    import radam
+
+    return Subject(
+        name="radam:Adam",
+        build=family(radam.Adam).build,
+        hyperparameters=adam_hyperparameters(),
+        oracle=adam_oracle,
+        scalars="exact",
+    )

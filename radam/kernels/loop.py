@@ -1,0 +1,71 @@
+"""One parameter at a time: every dtype and layout, every decay callable, and differentiation through the step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from radam.kernels.slot import Slot, as_real, representable
+from radam.schedule import Kind, Step
+from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, moment_dtype
+from radam.weight_decay import WeightDecayFunction
+
+
+def apply(
+    step: Step, slot: Slot, group: dict[str, Any], decay: WeightDecayFunction, *, differentiable: bool = False
+) -> None:
+    """Apply one step to one parameter.
+
+    With `differentiable` the moments are replaced instead of overwritten, so that what autograd has saved stays.
+    """
+    param, grad, state, where = slot
+    dtype = moment_dtype(param)
+    assert dtype is not None
+    # Half precision works on a float32 copy, complex on a real view; float32 and float64 on the parameter itself.
+    work = as_real(param.to(dtype)) if param.is_complex() else param.to(dtype)
+    grad = as_real(grad.to(dtype).resolve_conj())
+    if group["maximize"]:
+        grad = -grad
+
+    grad = _decayed(decay, work.clone() if step.kind is Kind.VARIANCE_ONLY else work, grad, group, where)
+
+    beta1, beta2 = group["betas"]
+    if differentiable:
+        state.update({name: state[name].clone() for name in (EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ) if name in state})
+    exp_avg, exp_avg_sq = as_real(state[EXP_AVG]), as_real(state[EXP_AVG_SQ])
+    exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+    if group["amsgrad"]:
+        largest = as_real(state[MAX_EXP_AVG_SQ])
+        exp_avg_sq = torch.maximum(largest, exp_avg_sq, out=None if differentiable else largest)
+        if differentiable:
+            state[MAX_EXP_AVG_SQ] = torch.view_as_complex(exp_avg_sq) if param.is_complex() else exp_avg_sq
+    if step.kind is Kind.VARIANCE_ONLY:
+        return
+    exp_avg.mul_(beta1).add_(grad, alpha=1 - beta1)
+
+    if step.kind is Kind.ADAPTIVE:
+        denominator = exp_avg_sq.sqrt().add_(step.eps)
+        if isinstance(step.size, torch.Tensor):
+            work.sub_(exp_avg / denominator * step.size)
+        else:
+            work.addcdiv_(exp_avg, denominator, value=-representable(step.size, work.dtype))
+    elif step.kind is Kind.MOMENTUM:
+        if isinstance(step.size, torch.Tensor):
+            work.sub_(exp_avg * step.size)
+        else:
+            work.add_(exp_avg, alpha=-representable(step.size, work.dtype))
+    if param.dtype != dtype:
+        param.copy_(torch.view_as_complex(work) if param.is_complex() else work)
+
+
+def _decayed(
+    decay: WeightDecayFunction, work: torch.Tensor, grad: torch.Tensor, group: dict[str, Any], where: str
+) -> torch.Tensor:
+    result = decay(work, grad, group)
+    if not isinstance(result, torch.Tensor) or result.shape != grad.shape or result.dtype != grad.dtype:
+        raise TypeError(
+            f"weight_decay must return the gradient, a {grad.dtype} tensor of shape {tuple(grad.shape)}, "
+            f"but for {where} it returned {result!r}"
+        )
+    return result

@@ -1,0 +1,327 @@
+"""What the members of the family share: groups and their validation, the closure, and the order of a step."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from typing import Any, ClassVar, overload
+
+import torch
+
+from radam import kernels, options, state
+from radam.kernels import Slot
+from radam.schedule import Step
+from radam.weight_decay import WeightDecay, WeightDecayFunction
+
+Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
+
+_DECAY_OPTIONS: dict[str, options.Validator] = {
+    "weight_decay": options.non_negative,
+    "weight_decouple": options.flag,
+    "absolute": options.flag,
+}
+_SWITCHES: dict[str, options.Validator] = {
+    "foreach": options.optional_flag,
+    "fused": options.optional_flag,
+    "capturable": options.flag,
+    "differentiable": options.flag,
+}
+
+
+class AdaptiveOptimizer(torch.optim.Optimizer):
+    """Base of optimizers that are a schedule of scalars over Adam's moments.
+
+    A member gives `OPTIONS`, the validators of its options, and :meth:`schedule`, what one step does.
+
+    A step is all or nothing in what can be checked: gradients, layouts, state and group values of all groups are
+    checked after the closure, before the first write.
+    """
+
+    OPTIONS: ClassVar[Mapping[str, options.Validator]] = {}
+
+    weight_decay: WeightDecayFunction
+    """What decays parameters or gradients; its numbers live in the parameter groups."""
+
+    def __init__(
+        self,
+        params: Params,
+        values: Mapping[str, Any],
+        weight_decay: WeightDecayFunction | float,
+        defaults: Mapping[str, Any] | None,
+        switches: Mapping[str, Any],
+    ) -> None:
+        self.weight_decay = _weight_decay(weight_decay)
+        self._loading: dict[torch.Tensor, dict[str, Any]] | None = None
+        if defaults is not None and not isinstance(defaults, Mapping):
+            raise TypeError(f"defaults must be a mapping of group values or None, but got {defaults!r}")
+        if defaults is not None and "params" in defaults:
+            raise ValueError("defaults must not contain 'params': pass the parameters as params")
+        switches = {name: check(name, switches[name]) for name, check in _SWITCHES.items()}
+        for name in ("fused", "capturable"):
+            if switches[name]:
+                raise ValueError(f"{name}=True has no kernel here: pass {name}={_SWITCH_OFF[name]}")
+        if switches["foreach"] and switches["differentiable"]:
+            raise ValueError("foreach=True cannot be differentiated: with differentiable=True pass foreach=None")
+        merged = {**(defaults or {}), **self.weight_decay.defaults(), **values, **switches}
+        super().__init__(params, self._validated(merged, ""))
+
+    @abstractmethod
+    def schedule(self, t: int, group: Mapping[str, Any]) -> Step:
+        """What step `t`, counted from 1, does under the options of `group`."""
+
+    # Parameter groups
+
+    def _validators(self) -> dict[str, options.Validator]:
+        decay = _DECAY_OPTIONS if isinstance(self.weight_decay, WeightDecay) else {}
+        return {**self.OPTIONS, **decay}
+
+    def _validated(self, group: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The group with plain, valid option values; the group given is not modified."""
+        result = dict(group)
+        for name, check in self._validators().items():
+            if name not in group:
+                raise ValueError(f"{name} is missing ({where}): restore it")
+            result[name] = check(name, group[name], where)
+        if hasattr(self, "defaults"):
+            for name in _SWITCHES:
+                if result.setdefault(name, self.defaults[name]) != self.defaults[name]:
+                    raise ValueError(
+                        f"{name} belongs to the whole optimizer, where it is {self.defaults[name]!r}, "
+                        f"but got {result[name]!r} ({where})"
+                    )
+        return result
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; options that it does not give are the optimizer's defaults.
+
+        Args:
+            param_group: `params` and any options; a WeightDecay is taken apart into its numbers.
+
+        Raises:
+            ValueError: an option is out of range, or a parameter appears twice; nothing is added.
+            TypeError: an option or parameter has another type; nothing is added.
+        """
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {param_group!r}")
+        if "params" not in param_group:
+            raise ValueError(f"param_group must have 'params', but has {sorted(param_group)}")
+        where = f"parameter group {len(self.param_groups)}"
+        given = dict(param_group)
+        decay = given.get("weight_decay")
+        if callable(decay):
+            if type(decay) is not type(self.weight_decay):
+                raise TypeError(
+                    f"weight_decay must be a number or a {type(self.weight_decay).__name__}, but got {decay!r} "
+                    f"({where}): a callable belongs to the whole optimizer, only its numbers to a group"
+                )
+            del given["weight_decay"]
+            given = {**decay.defaults(), **given}
+        group = self._validated({**self.defaults, **given}, where)
+        if not isinstance(group["params"], torch.Tensor | set):
+            group["params"] = list(group["params"])
+            tensors = [entry[1] if isinstance(entry, tuple) else entry for entry in group["params"]]
+            if len({id(tensor) for tensor in tensors}) < len(tensors):
+                raise ValueError(f"params must not name a parameter twice ({where})")
+        super().add_param_group(group)
+
+    # Stepping
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one step.
+
+        Args:
+            closure: evaluates the model and returns the loss; called once, with gradients enabled.
+
+        Returns:
+            What the closure returned, or None.
+
+        Raises:
+            RuntimeError: a gradient is sparse.
+            ValueError: a gradient, a parameter's layout, a state or a group value does not fit. Like the former raised
+                before any tensor or state is changed; the error names the parameter.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            self._step()
+        return loss
+
+    def _step(self) -> None:
+        checked = [
+            (group, self._validated(group, f"parameter group {index}"), list(self._slots(index, group)))
+            for index, group in enumerate(self.param_groups)
+        ]
+        for group, values, slots in checked:
+            group.update(values)
+            buckets: dict[int, list[Slot]] = {}
+            for slot in slots:
+                self.state[slot.param] = slot.state
+                state.initialize(slot.state, slot.param, amsgrad=group.get("amsgrad", False))
+                slot.state[state.STEP] = t = 1 + (state.whole_number(slot.state[state.STEP]) or 0)
+                buckets.setdefault(t, []).append(slot)
+            for t, bucket in buckets.items():
+                kernels.apply(self.schedule(t, group), bucket, group, self.weight_decay, self.defaults)
+
+    def _slots(self, index: int, group: Mapping[str, Any]) -> Iterable[Slot]:
+        """The parameters of a group that have a gradient, each checked."""
+        for position, param in enumerate(group["params"]):
+            grad = param.grad
+            if grad is None:
+                continue
+            where = _name(group, index, position)
+            # Reading self.state[param] would create it.
+            known = self.state.get(param, {})
+            _check(type(self).__name__, where, param, grad, known)
+            yield Slot(param, grad, known, where)
+
+    def kernels(self) -> dict[str, str]:
+        """Which kernel serves which parameter: a mapping from its name to "foreach" or "loop".
+
+        Parameters without a gradient are named as if they had one of their own dtype.
+
+        Example:
+            >>> import torch, radam
+            >>> p, half = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2).half())
+            >>> radam.RAdam([("weight", p), ("scale", half)]).kernels()
+            {"parameter 'weight'": 'foreach', "parameter 'scale'": 'loop'}
+        """
+        result = {}
+        for index, group in enumerate(self.param_groups):
+            for position, param in enumerate(group["params"]):
+                where = _name(group, index, position)
+                slot = Slot(param, param if param.grad is None else param.grad, {}, where)
+                result[where] = kernels.kernel_of(slot, self.weight_decay, self.defaults)
+        return result
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state and the options: tensors, numbers, booleans and strings only, whatever a scheduler has written."""
+        for index, group in enumerate(self.param_groups):
+            group.update(self._validated(group, f"parameter group {index}"))
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over state and options from a state_dict; the tensors are copied.
+
+        Options that it lacks, and the engine switches, stay the optimizer's own.
+
+        Raises:
+            ValueError: something does not fit; says what, and nothing is changed.
+            TypeError: an option has another type; nothing is changed.
+        """
+        # Registered last, so it sees what the user's hooks have made of the dict.
+        handle = self.register_load_state_dict_pre_hook(_load_hook)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+            self._loading = None
+
+    def _checked_state_dict(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """The state_dict with plain values and missing options filled in; remembers the moments as they were saved."""
+        for name in ("state", "param_groups"):
+            if name not in state_dict:
+                raise ValueError(f"state_dict must have {name!r}, but has {sorted(map(str, state_dict))}")
+        saved = state_dict["param_groups"]
+        if len(saved) != len(self.param_groups):
+            raise ValueError(
+                f"state_dict must have as many parameter groups as the optimizer, {len(self.param_groups)}, "
+                f"but has {len(saved)}"
+            )
+        groups, loading = [], {}
+        for index, (group, own) in enumerate(zip(saved, self.param_groups, strict=True)):
+            where = f"parameter group {index} of the state_dict"
+            if len(group.get("params", ())) != len(own["params"]):
+                raise ValueError(
+                    f"{where} must have as many parameters as the optimizer's, {len(own['params'])}, "
+                    f"but has {len(group.get('params', ()))}"
+                )
+            switches = {name: self.defaults[name] for name in _SWITCHES}
+            options_of_own = {name: own[name] for name in self._validators()}
+            groups.append(self._validated({**options_of_own, **group, **switches}, where))
+            for position, (key, param) in enumerate(zip(group["params"], own["params"], strict=True)):
+                if key not in state_dict["state"]:
+                    continue
+                try:
+                    loading[param] = state.loaded(param, state_dict["state"][key])
+                except ValueError as error:
+                    raise ValueError(f"state_dict does not fit {_name(own, index, position)}: {error}") from None
+        self._loading = loading
+        return {**state_dict, "param_groups": groups}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "weight_decay": self.weight_decay, "_loading": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if self.__dict__.get("_loading") is not None:
+            # The base class has cast the moments to the dtype of the parameter: half precision would lose them.
+            for param, entry in self._loading.items():  # type: ignore[union-attr]
+                state["state"][param] = {**state["state"][param], **entry}
+        super().__setstate__(state)
+
+
+def _load_hook(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+    assert isinstance(optimizer, AdaptiveOptimizer)
+    return optimizer._checked_state_dict(state_dict)
+
+
+_SWITCH_OFF = {"fused": "None", "capturable": "False"}
+
+
+def _weight_decay(value: WeightDecayFunction | float) -> WeightDecayFunction:
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return WeightDecay(float(value))
+    if callable(value) and isinstance(value, WeightDecayFunction):
+        return value
+    raise TypeError(
+        f"weight_decay must be a number, a WeightDecay or a callable with defaults(), but got {value!r}"
+    )
+
+
+def _name(group: Mapping[str, Any], index: int, position: int) -> str:
+    names = group.get("param_names")
+    return f"parameter {names[position]!r}" if names else f"parameter {position} of group {index}"
+
+
+def _check(optimizer: str, where: str, param: torch.Tensor, grad: torch.Tensor, known: Mapping[str, Any]) -> None:
+    """Raise for what cannot be stepped."""
+    if grad.layout != torch.strided:
+        if grad.layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
+            raise RuntimeError(
+                f"{optimizer} does not support sparse gradients, but the gradient of {where} is {grad.layout}: "
+                "use torch.optim.SparseAdam, or a dense gradient"
+            )
+        raise ValueError(f"the gradient of {where} must be a dense tensor, but its layout is {grad.layout}")
+    problem = None
+    if state.moment_dtype(param) is None:
+        problem = f"a floating or complex dtype of at least 16 bits, but its dtype is {param.dtype}"
+    elif param.layout != torch.strided:
+        problem = f"a dense layout, but its layout is {param.layout}"
+    elif param.is_conj():
+        problem = "its own memory, but it is the conjugate of another tensor: use resolve_conj()"
+    elif state.overlaps(param):
+        problem = "a place of memory for each element, but some share one: use contiguous()"
+    if problem is not None:
+        raise ValueError(f"{where} must have {problem}")
+    if grad.shape != param.shape:
+        raise ValueError(
+            f"the gradient of {where} must have its shape {tuple(param.shape)}, but has {tuple(grad.shape)}"
+        )
+    if grad.device != param.device:
+        raise ValueError(f"the gradient of {where} must be on {param.device}, but is on {grad.device}")
+    if not (grad.is_floating_point() or (grad.is_complex() and param.is_complex())):
+        raise ValueError(f"the gradient of {where} must fit its dtype {param.dtype}, but has {grad.dtype}")
+    problem = state.misfit(param, known)
+    if problem is not None:
+        raise ValueError(f"the state of {where} does not fit: {problem}")

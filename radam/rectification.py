@@ -1,0 +1,166 @@
+"""The length of the approximated simple moving average, and the rectification term.
+
+Every formula here is free of cancellation, takes constant time, and is written once over a namespace: Python's `math`
+for numbers, `torch` for float64 tensors.
+
+References:
+    Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, arXiv 1908.03265, equations 4 and 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import torch
+
+Number = TypeVar("Number", float, torch.Tensor)
+
+# Stands in for beta = 0 under the logarithm: beta**t is then 1e-308 or less, which no sum with 1 notices.
+_SMALLEST_BETA = 2.0**-1022
+# exp(700) is still finite in float64, and the terms divided by it are below every rounding error.
+_LARGEST_EXPONENT = 700.0
+# On y <= 1 the continued fraction has converged to float64 after half as many levels.
+_CONTINUED_FRACTION_LEVELS = 16
+
+
+class _Namespace(NamedTuple):
+    """The functions that the formulas need, for one kind of number."""
+
+    log: Callable[[Any], Any]
+    expm1: Callable[[Any], Any]
+    sqrt: Callable[[Any], Any]
+    minimum: Callable[[Any, float], Any]
+    maximum: Callable[[Any, float], Any]
+    where: Callable[[Any, Any, Any], Any]
+
+
+_NUMBERS = _Namespace(math.log, math.expm1, math.sqrt, min, max, lambda condition, a, b: a if condition else b)
+_TENSORS = _Namespace(
+    torch.log,
+    torch.expm1,
+    torch.sqrt,
+    lambda x, bound: x.clamp(max=bound),
+    lambda x, bound: x.clamp(min=bound),
+    torch.where,
+)
+
+
+def _namespace(value: float | torch.Tensor) -> _Namespace:
+    return _TENSORS if isinstance(value, torch.Tensor) else _NUMBERS
+
+
+def _decay_rate(beta: Number) -> Number:
+    """-log(beta), finite for beta = 0 too."""
+    xp = _namespace(beta)
+    return cast(Number, -xp.log(xp.maximum(beta, _SMALLEST_BETA)))
+
+
+def _langevin(y: Number) -> tuple[Number, Number]:
+    """L(y) = coth(y) - 1/y and 1 - L(y), each without cancellation, for y > 0."""
+    xp = _namespace(y)
+    small: Any = xp.minimum(y, 1.0)
+    square = small * small
+    fraction = 2.0 * _CONTINUED_FRACTION_LEVELS + 3.0 + 0.0 * square
+    for level in range(_CONTINUED_FRACTION_LEVELS, 0, -1):
+        fraction = (2.0 * level + 1.0) + square / fraction
+    near = small / fraction
+    large: Any = xp.maximum(y, 1.0)
+    complement = 1.0 / large - 2.0 / xp.expm1(xp.minimum(2.0 * large, _LARGEST_EXPONENT))
+    is_near = y <= 1.0
+    return xp.where(is_near, near, 1.0 - complement), xp.where(is_near, 1.0 - near, complement)
+
+
+def bias_correction(t: Number, beta: Number) -> Number:
+    r"""Weight that an exponential moving average of `t` terms has gathered: :math:`1 - \beta^t`.
+
+    Args:
+        t: number of terms, at least 1; a number or a float64 tensor.
+        beta: decay in [0, 1); a number or a float64 tensor.
+
+    Example:
+        >>> bias_correction(2, 0.9)
+        0.18999999999999997
+        >>> bias_correction(1, 1 - 2**-53) == 2**-53
+        True
+
+    References:
+        Kingma & Ba, Adam, arXiv 1412.6980, section 3.
+    """
+    exponent: Any = -t * _decay_rate(beta)
+    return cast(Number, -_namespace(exponent).expm1(exponent))
+
+
+def rho_inf(beta2: Number) -> Number:
+    r"""Length of the SMA at infinite `t`: :math:`\rho_\infty = 2/(1-\beta_2) - 1 = (1+\beta_2)/(1-\beta_2)`.
+
+    Example:
+        >>> rho_inf(0.5)
+        3.0
+    """
+    return (1.0 + beta2) / (1.0 - beta2)
+
+
+def rho_t(t: Number, beta2: Number) -> Number:
+    r"""Length of the SMA whose centre of mass is that of the EMA after `t` steps.
+
+    .. math::
+        \rho_t = \rho_\infty - \frac{2 t \beta_2^t}{1 - \beta_2^t}
+               = t \left(1 - L\!\left(\tfrac{a t}{2}\right)\right) + L\!\left(\tfrac{a}{2}\right),
+        \qquad a = -\log \beta_2, \quad L(y) = \coth y - \frac1y
+
+    The first form cancels: at beta2 = 1 - 1e-9 it gives 5 for t = 3. In the second every term is positive.
+
+    Args:
+        t: step, at least 1; a number or a float64 tensor.
+        beta2: decay in [0, 1); a number or a float64 tensor.
+
+    Example:
+        >>> rho_t(1, 0.999)
+        1.0
+        >>> round(rho_t(6, 0.999), 12)
+        5.994163751657
+        >>> rho_t(3, 1 - 1e-9) < 3
+        True
+
+    References:
+        Liu et al. 2019, equation 4. L is the Langevin function: its continued fraction is DLMF 4.39.2 for tanh,
+        rearranged.
+    """
+    half_rate: Any = 0.5 * _decay_rate(beta2)
+    _, complement = _langevin(half_rate * t)
+    langevin, _ = _langevin(half_rate)
+    return cast(Number, t * complement + langevin)
+
+
+def r_t(t: Number, beta2: Number) -> Number:
+    r"""Rectification term: the factor that gives psi_t the variance that it has at infinite `t`, to first order.
+
+    .. math::
+        r_t = \sqrt{\frac{(\rho_t-4)(\rho_t-2)\rho_\infty}{(\rho_\infty-4)(\rho_\infty-2)\rho_t}}
+
+    Args:
+        t: step, at least 1; a number or a float64 tensor.
+        beta2: decay in [0, 1); a number or a float64 tensor.
+
+    Raises:
+        ValueError: for numbers with rho_t < 4 or rho_inf <= 4, where the first-order variance does not exist.
+            Tensors give NaN or a meaningless number there, for `torch.where` to pass over.
+
+    Example:
+        >>> round(r_t(6, 0.999), 12)
+        0.025821112802
+
+    References:
+        Liu et al. 2019, equation 5 and Algorithm 2.
+    """
+    rho: Any = rho_t(t, beta2)
+    limit: Any = rho_inf(beta2)
+    xp = _namespace(rho)
+    if xp is _NUMBERS and not (rho >= 4.0 and limit > 4.0):
+        raise ValueError(
+            f"r_t does not exist at t={t!r}, beta2={beta2!r}: rho_t={rho!r} and rho_inf={limit!r}, "
+            "but rho_t must be at least 4 and rho_inf above 4; take a momentum step there"
+        )
+    return cast(Number, xp.sqrt((rho - 4.0) / (limit - 4.0) * ((rho - 2.0) / (limit - 2.0)) * (limit / rho)))

@@ -1,0 +1,141 @@
+"""Optimizer state: its names, how it is created, what fits a parameter, and what may be loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+STEP, EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ = "step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"
+MOMENTS = (EXP_AVG, EXP_AVG_SQ)
+TENSORS = (*MOMENTS, MAX_EXP_AVG_SQ)
+
+# Half precision parameters have float32 moments: in float16 the squares of gradients below 2e-4 are zero.
+_MOMENT_DTYPES = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    torch.float32: torch.float32,
+    torch.float64: torch.float64,
+    torch.complex32: torch.complex64,
+    torch.complex64: torch.complex64,
+    torch.complex128: torch.complex128,
+}
+
+
+def moment_dtype(param: torch.Tensor) -> torch.dtype | None:
+    """The dtype of the moments of `param`; None where parameters of its dtype cannot be optimized."""
+    return _MOMENT_DTYPES.get(param.dtype)
+
+
+def new_moment(param: torch.Tensor) -> torch.Tensor:
+    """Zeros of the shape and layout of `param`, in the dtype of its moments."""
+    return torch.zeros_like(param, dtype=moment_dtype(param), memory_format=torch.preserve_format)
+
+
+def initialize(state: dict[str, Any], param: torch.Tensor, *, amsgrad: bool) -> None:
+    """Create what is missing in the state of a parameter: at its first gradient, or when AMSGrad is switched on."""
+    if STEP not in state:
+        state[STEP] = 0
+        for name in MOMENTS:
+            state[name] = new_moment(param)
+    if amsgrad and MAX_EXP_AVG_SQ not in state:
+        state[MAX_EXP_AVG_SQ] = new_moment(param)
+
+
+def misfit(param: torch.Tensor, state: Mapping[str, Any]) -> str | None:
+    """Why `state` does not fit `param`, in words; None when it does, or when there is none yet."""
+    if STEP not in state and not any(name in state for name in TENSORS):
+        return None
+    for name in (STEP, *MOMENTS):
+        if name not in state:
+            return f"state {name!r} is missing"
+    if whole_number(state[STEP]) is None:
+        return f"state 'step' must be a whole number of at least 0, but is {state[STEP]!r}"
+    for name in TENSORS:
+        if name not in state:
+            continue
+        tensor = state[name]
+        if not isinstance(tensor, torch.Tensor):
+            return f"state {name!r} must be a tensor, but is {tensor!r}"
+        expected = (param.shape, moment_dtype(param), param.device, torch.strided)
+        found = (tensor.shape, tensor.dtype, tensor.device, tensor.layout)
+        for what, want, have in zip(("shape", "dtype", "device", "layout"), expected, found, strict=True):
+            if want != have:
+                return f"the {what} of state {name!r} must be {_show(want)}, but is {_show(have)}"
+        if overlaps(tensor):
+            return f"state {name!r} holds several elements in one place of memory, so it cannot be written"
+    return None
+
+
+def loaded(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A loaded state entry as it belongs to `param`: copies in its layout, device and moment dtype.
+
+    Raises:
+        ValueError: the entry does not fit; says what.
+    """
+    if not any(name in entry for name in (STEP, *TENSORS)):
+        return dict(entry)
+    for name in (STEP, *MOMENTS):
+        if name not in entry:
+            raise ValueError(f"state {name!r} is missing")
+    step = whole_number(entry[STEP])
+    if step is None:
+        raise ValueError(f"state 'step' must be a whole number of at least 0, but is {entry[STEP]!r}")
+    result = {**entry, STEP: step}
+    dtype = moment_dtype(param)
+    for name in TENSORS:
+        if name not in entry:
+            continue
+        tensor = entry[name]
+        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
+            raise ValueError(f"state {name!r} must be a dense tensor, but is {tensor!r}")
+        if tensor.shape != param.shape:
+            raise ValueError(f"the shape of state {name!r} must be {_show(param.shape)}, but is {_show(tensor.shape)}")
+        if dtype is None or tensor.is_complex() != param.is_complex() or not (
+            tensor.is_floating_point() or tensor.is_complex()
+        ):
+            raise ValueError(f"state {name!r} of dtype {tensor.dtype} does not fit a parameter of dtype {param.dtype}")
+        result[name] = torch.empty_like(param, dtype=dtype, memory_format=torch.preserve_format).copy_(tensor.detach())
+    return result
+
+
+def whole_number(step: object) -> int | None:
+    """A step count kept as an integer, a float or a 1-element tensor, as an integer; None for anything else."""
+    if isinstance(step, torch.Tensor):
+        if step.numel() != 1 or step.is_complex() or step.is_meta:
+            return None
+        step = step.item()
+    if isinstance(step, bool) or not isinstance(step, int | float):
+        return None
+    if not math.isfinite(step) or step < 0 or step != int(step):
+        return None
+    return int(step)
+
+
+def overlaps(tensor: torch.Tensor) -> bool:
+    """Whether two elements of a strided tensor share one place of memory, as in an expanded tensor."""
+    if tensor.is_contiguous():
+        return False
+    dimensions = sorted(
+        (stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1
+    )
+    reach = 0
+    for stride, size in dimensions:
+        if stride <= reach:
+            break
+        reach += stride * (size - 1)
+    else:
+        return False
+    if tensor.numel() == 0:
+        return False
+    # Interleaved strides may still be disjoint: count the places.
+    places = torch.zeros((), dtype=torch.int64)
+    for stride, size in dimensions:
+        places = (places.unsqueeze(-1) + stride * torch.arange(size)).reshape(-1)
+    return bool(places.unique().numel() < tensor.numel())
+
+
+def _show(value: object) -> str:
+    return str(tuple(value)) if isinstance(value, torch.Size) else str(value)
