@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
@@ -284,9 +283,7 @@ def _weight_decay(value: WeightDecayFunction | float) -> WeightDecayFunction:
         return WeightDecay(float(value))
     if callable(value) and isinstance(value, WeightDecayFunction):
         return value
-    raise TypeError(
-        f"weight_decay must be a number, a WeightDecay or a callable with defaults(), but got {value!r}"
-    )
+    raise TypeError(f"weight_decay must be a number, a WeightDecay or a callable with defaults(), but got {value!r}")
 
 
 def _name(group: Mapping[str, Any], index: int, position: int) -> str:

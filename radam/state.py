@@ -93,8 +93,10 @@ def loaded(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"state {name!r} must be a dense tensor, but is {tensor!r}")
         if tensor.shape != param.shape:
             raise ValueError(f"the shape of state {name!r} must be {_show(param.shape)}, but is {_show(tensor.shape)}")
-        if dtype is None or tensor.is_complex() != param.is_complex() or not (
-            tensor.is_floating_point() or tensor.is_complex()
+        if (
+            dtype is None
+            or tensor.is_complex() != param.is_complex()
+            or not (tensor.is_floating_point() or tensor.is_complex())
         ):
             raise ValueError(f"state {name!r} of dtype {tensor.dtype} does not fit a parameter of dtype {param.dtype}")
         result[name] = torch.empty_like(param, dtype=dtype, memory_format=torch.preserve_format).copy_(tensor.detach())
@@ -118,9 +120,7 @@ def overlaps(tensor: torch.Tensor) -> bool:
     """Whether two elements of a strided tensor share one place of memory, as in an expanded tensor."""
     if tensor.is_contiguous():
         return False
-    dimensions = sorted(
-        (stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1
-    )
+    dimensions = sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1)
     reach = 0
     for stride, size in dimensions:
         if stride <= reach:
@@ -134,7 +134,7 @@ def overlaps(tensor: torch.Tensor) -> bool:
     places = torch.zeros((), dtype=torch.int64)
     for stride, size in dimensions:
         places = (places.unsqueeze(-1) + stride * torch.arange(size)).reshape(-1)
-    return bool(places.unique().numel() < tensor.numel())
+    return bool(len(set(places.tolist())) < tensor.numel())
 
 
 def _show(value: object) -> str:

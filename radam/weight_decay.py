@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,10 +10,12 @@ import torch
 from radam import options
 from radam.schedule import plain_lr
 
+Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
+
 
 @runtime_checkable
 class WeightDecayFunction(Protocol):
-    """What an optimizer takes as `weight_decay`: a callable that sees each parameter and gradient before the moments."""
+    """What an optimizer takes as `weight_decay`: it sees each parameter and gradient before the moments do."""
 
     def defaults(self) -> dict[str, Any]:
         """The numbers that belong into the parameter groups."""
@@ -80,9 +82,7 @@ class WeightDecay:
             param.mul_(factor)
         return grad
 
-    def foreach(
-        self, params: Sequence[torch.Tensor], grads: Sequence[torch.Tensor], group: Mapping[str, Any]
-    ) -> Sequence[torch.Tensor]:
+    def foreach(self, params: Tensors, grads: Tensors, group: Mapping[str, Any]) -> Tensors:
         """The same for lists of tensors, in a few calls."""
         coefficient, factor = self._coefficient(group), self._factor(group)
         if coefficient == 0:
@@ -96,7 +96,8 @@ class WeightDecay:
         return grads
 
     def _coefficient(self, group: Mapping[str, Any]) -> float:
-        return group.get("weight_decay", self.weight_decay)
+        coefficient: float = group.get("weight_decay", self.weight_decay)
+        return coefficient
 
     def _factor(self, group: Mapping[str, Any]) -> float | torch.Tensor | None:
         """What decoupled decay multiplies the parameter by; None for L2."""

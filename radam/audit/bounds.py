@@ -44,7 +44,8 @@ class Precision(NamedTuple):
     def spacing(self, value: Array) -> Array:
         """Distance of neighbouring numbers of the format at `value`: one unit in the last place."""
         _, exponent = np.frexp(value)
-        return np.maximum(np.ldexp(1.0, np.maximum(exponent - self.significant_bits, -1074)), self.smallest_subnormal)
+        spacing: Array = np.ldexp(1.0, np.maximum(exponent - self.significant_bits, -1074))
+        return np.maximum(spacing, self.smallest_subnormal)
 
 
 def _precision(bits: int, smallest_exponent: int, largest: float) -> Precision:
@@ -152,6 +153,19 @@ def scalar(value: float, relative_error: float, precision: Precision, k: float =
     """
     rounding = k * precision.unit_roundoff * abs(value) + precision.smallest_subnormal
     return Tracked(value, relative_error * abs(value) + (rounding if value else 0.0), precision, k)
+
+
+def with_lerp_room(average: Tracked, before: Tracked) -> Tracked:
+    """A moving average b m + (1-b) g with room for its evaluation as g - (g - m) w.
+
+    There the decay enters as w = 1 - (1 - b), with an absolute error of u: the result is off by up to u |m|, however
+    small b is. torch's `lerp` evaluates so for b below 1/2.
+    """
+    if not isinstance(average, Tracked):
+        return average
+    room = average.k * average.precision.unit_roundoff * np.abs(before.value)
+    error = np.where(average.error == 0, 0.0, average.error + room)
+    return Tracked(average.value, error, average.precision, average.k)
 
 
 def _is_exactly(x: Tracked, magnitude: float) -> Any:
@@ -264,8 +278,8 @@ def compare(quantity: str, seen: Array, expected: Tracked, storage: Precision | 
         storage: the format that the values were rounded into, once, where it is narrower than the arithmetic.
 
     Returns:
-        The worst element and the counts. Values that are NaN or infinite by the oracle must be NaN or infinite: which of
-        the two depends on the order of evaluation (m + (1 - b1)(g - m) makes NaN of two infinities).
+        The worst element and the counts. Values that are NaN or infinite by the oracle must be NaN or infinite: which
+        of the two depends on the order of evaluation (m + (1 - b1)(g - m) makes NaN of two infinities).
     """
     value, error = expected.value, expected.error
     precision = expected.precision

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from radam.audit.bounds import PRECISIONS, Array, Comparison, K, Precision, Tracked, compare, scalar
+from radam.audit.bounds import PRECISIONS, Array, Comparison, K, Precision, Tracked, compare, scalar, with_lerp_room
 from radam.audit.subject import Oracle, torch_adam_names
 
 
@@ -246,7 +246,7 @@ class Lockstep:
             same = (
                 same_bits(was, now)
                 if isinstance(was, torch.Tensor) and isinstance(now, torch.Tensor)
-                else was is None and now is None or (was is not None and now is not None and bool(was == now))
+                else (was is None and now is None) or (was is not None and now is not None and bool(was == now))
             )
             if not same:
                 self._find(f"{key} of {old.name}, which has no gradient, should stay, but has changed", dtype, t)
@@ -294,7 +294,7 @@ class Lockstep:
         def before(symbol: str) -> Tracked:
             return tracked(
                 np.concatenate(
-                    [flat(old.state[symbol]) if symbol in old.state else 0.0 * flat(old.value) for old in olds]
+                    [flat(old.state[symbol]) if symbol in old.state else np.zeros_like(flat(old.value)) for old in olds]
                 )
             )
 
@@ -311,8 +311,9 @@ class Lockstep:
         oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
 
         oracle.t = t - 1
-        oracle.m, oracle.v, oracle.s = before("m"), before("v"), before("s")
+        oracle.m, oracle.v, oracle.s = m, _, _ = before("m"), before("v"), before("s")
         oracle.advance(param, grad)
+        oracle.m = with_lerp_room(oracle.m, m)
         stored = {}
         for symbol in ("m", "v", "s"):
             seen = after(symbol)
@@ -399,9 +400,12 @@ class Trajectory:
         assert self._param.grad is not None
         gradient = self._param.grad.to(self._param.dtype) if not self._half else self._param.grad
         previous = self.expected
-        expected: Tracked = self.oracle.step(  # type: ignore[attr-defined]
-            previous, Tracked(flat(gradient), 0.0, self.arithmetic, self._k)
-        )
+        grad = Tracked(flat(gradient), 0.0, self.arithmetic, self._k)
+        m = self.oracle.m
+        self.oracle.advance(previous, grad)
+        if m is not None:
+            self.oracle.m = with_lerp_room(self.oracle.m, m)
+        expected: Tracked = self.oracle.apply(previous, grad)
         error = expected.error
         if self._half:
             # Each step rounds the parameter into its storage once.

@@ -1,4 +1,7 @@
-"""pytest options that point a suite at an optimizer. Load it from a conftest: `pytest_plugins = "radam.audit.pytest_plugin"`."""
+"""pytest options that point a suite at an optimizer.
+
+Load it from a conftest: `pytest_plugins = ["radam.audit.pytest_plugin"]`.
+"""
 
 from __future__ import annotations
 

@@ -28,7 +28,19 @@ SHAPES = ((3,), (), (2, 3), (0,), (1,), (5, 1, 2), (17,), (33,), (2, 3, 2, 2), (
 LAYOUTS = ("contiguous", "transposed", "strided", "channels_last", "offset")
 """How a parameter lies in memory: `strided` and `offset` are views of a larger tensor."""
 
-GRADIENTS = ("normal", "zeros", "some zeros", "repeat", "flip", "tiny", "large", "subnormal", "huge", "none", "expanded")
+GRADIENTS = (
+    "normal",
+    "zeros",
+    "some zeros",
+    "repeat",
+    "flip",
+    "tiny",
+    "large",
+    "subnormal",
+    "huge",
+    "none",
+    "expanded",
+)
 _ORDINARY = ("normal", "some zeros", "repeat", "flip", "none", "zeros", "expanded")
 
 
@@ -188,9 +200,7 @@ def lay_out(values: torch.Tensor, layout: str) -> torch.Tensor:
     return view
 
 
-def make_gradient(
-    kind: str, param: torch.Tensor, last: torch.Tensor, rng: np.random.Generator
-) -> torch.Tensor | None:
+def make_gradient(kind: str, param: torch.Tensor, last: torch.Tensor, rng: np.random.Generator) -> torch.Tensor | None:
     """A gradient for `param`; `last` is the one before it."""
     shape, dtype = tuple(param.shape), param.dtype
     if kind == "none":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from hypothesis.strategies import SearchStrategy
@@ -12,17 +12,24 @@ from hypothesis.strategies import SearchStrategy
 Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
 
 
-class ScalarError(NamedTuple):
+class ScalarError(Protocol):
     """Forward error of the scalars of one step."""
 
-    size: float
-    """Relative error of the step size."""
-    eps: float
-    """Relative error of the number added to sqrt(s)."""
-    rho: float
-    """Absolute error of rho_t, or of whatever decides between branches."""
-    decided: bool
-    """Whether the branch is certain in spite of it."""
+    @property
+    def size(self) -> float:
+        """Relative error of the step size."""
+
+    @property
+    def eps(self) -> float:
+        """Relative error of the number added to sqrt(s)."""
+
+    @property
+    def rho(self) -> float:
+        """Absolute error of rho_t, or of whatever decides between branches."""
+
+    @property
+    def decided(self) -> bool:
+        """Whether the branch is certain in spite of it."""
 
 
 class Oracle(Protocol):
@@ -46,6 +53,9 @@ class Oracle(Protocol):
 
     def apply(self, param: Any, grad: Any) -> Any:
         """The new parameter, from the state as it stands."""
+
+    def step(self, param: Any, grad: Any) -> Any:
+        """`advance`, then `apply`."""
 
     def scalar_error(self, t: int, scalars: Literal["textbook", "exact"]) -> ScalarError:
         """The error of float64 scalars at t, of the usual formulas or of ones without cancellation."""

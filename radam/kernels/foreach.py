@@ -10,13 +10,13 @@ import torch
 from radam.kernels.slot import Slot, representable
 from radam.schedule import Kind, Step
 from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ
-from radam.weight_decay import WeightDecay
+from radam.weight_decay import Tensors, WeightDecay
 
 
 def apply(step: Step, slots: Sequence[Slot], group: dict[str, Any], decay: WeightDecay) -> None:
     """Apply one step to parameters of one dtype on one device."""
     params = [slot.param for slot in slots]
-    grads: Sequence[torch.Tensor] = [slot.grad for slot in slots]
+    grads: Tensors = [slot.grad for slot in slots]
     exp_avgs = [slot.state[EXP_AVG] for slot in slots]
     exp_avg_sqs = [slot.state[EXP_AVG_SQ] for slot in slots]
     if group["maximize"]:

@@ -1,0 +1,29 @@
+"""What is right: RAdam and its kin in NumPy and mpmath, independent of torch and of `radam`. See README.md here.
+
+>>> import numpy as np
+>>> oracle = RAdam(lr=0.1)
+>>> oracle.step(np.array([1.0, 2.0]), np.array([0.5, -0.5]))
+array([0.95, 2.05])
+"""
+
+from reference.definition import adam, psi, radam, sigma
+from reference.optimizers import SGD, Adam, Oracle, RAdam, ScalarError
+from reference.rectification import bias_correction, first_adaptive_step, first_order_variance, r_t, rho_inf, rho_t
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Oracle",
+    "RAdam",
+    "ScalarError",
+    "adam",
+    "bias_correction",
+    "first_adaptive_step",
+    "first_order_variance",
+    "psi",
+    "r_t",
+    "radam",
+    "rho_inf",
+    "rho_t",
+    "sigma",
+]
