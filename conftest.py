@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from tests.subject.tally import TALLY, Tally
 
 pytest_plugins = ["radam.audit.pytest_plugin"]
 
@@ -22,3 +26,22 @@ settings.register_profile("quick", _COMMON, max_examples=60)
 settings.register_profile("thorough", _COMMON, max_examples=3000)
 settings.register_profile("exhaustive", _COMMON, max_examples=50000)
 settings.load_profile("quick")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker process has compared to the process that reports it."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["tally"] = TALLY.as_dict()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker process has compared."""
+    TALLY.merge(getattr(node, "workeroutput", {}).get("tally", Tally().as_dict()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was compared."""
+    if TALLY.cases:
+        terminalreporter.write_line(str(TALLY))

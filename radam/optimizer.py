@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar, cast, overload
 
 import torch
 
@@ -85,7 +85,8 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             result[name] = check(name, group[name], where)
         if hasattr(self, "defaults"):
             for name in _SWITCHES:
-                if result.setdefault(name, self.defaults[name]) != self.defaults[name]:
+                result[name] = _SWITCHES[name](name, result.get(name, self.defaults[name]), where)
+                if result[name] != self.defaults[name]:
                     raise ValueError(
                         f"{name} belongs to the whole optimizer, where it is {self.defaults[name]!r}, "
                         f"but got {result[name]!r} ({where})"
@@ -219,6 +220,8 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             ValueError: something does not fit; says what, and nothing is changed.
             TypeError: an option has another type; nothing is changed.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict must be a mapping, but is {state_dict!r}")
         # Registered last, so it sees what the user's hooks have made of the dict.
         handle = self.register_load_state_dict_pre_hook(_load_hook)
         try:
@@ -229,9 +232,11 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
 
     def _checked_state_dict(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         """The state_dict with plain values and missing options filled in; remembers the moments as they were saved."""
-        for name in ("state", "param_groups"):
-            if name not in state_dict:
-                raise ValueError(f"state_dict must have {name!r}, but has {sorted(map(str, state_dict))}")
+        for name, kind in (("state", Mapping), ("param_groups", list)):
+            if not isinstance(state_dict.get(name), kind):
+                raise ValueError(
+                    f"state_dict[{name!r}] must be a {kind.__name__.lower()}, but is {state_dict.get(name)!r}"
+                )
         saved = state_dict["param_groups"]
         if len(saved) != len(self.param_groups):
             raise ValueError(
@@ -241,10 +246,12 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         groups, loading = [], {}
         for index, (group, own) in enumerate(zip(saved, self.param_groups, strict=True)):
             where = f"parameter group {index} of the state_dict"
-            if len(group.get("params", ())) != len(own["params"]):
+            if not isinstance(group, Mapping) or not isinstance(group.get("params"), list | tuple):
+                raise ValueError(f"{where} must be a mapping with a list of 'params', but is {group!r}")
+            if len(group["params"]) != len(own["params"]):
                 raise ValueError(
                     f"{where} must have as many parameters as the optimizer's, {len(own['params'])}, "
-                    f"but has {len(group.get('params', ()))}"
+                    f"but has {len(group['params'])}"
                 )
             switches = {name: self.defaults[name] for name in _SWITCHES}
             options_of_own = {name: own[name] for name in self._validators()}
@@ -280,7 +287,7 @@ _SWITCH_OFF = {"fused": "None", "capturable": "False"}
 
 def _weight_decay(value: WeightDecayFunction | float) -> WeightDecayFunction:
     if isinstance(value, Real) and not isinstance(value, bool):
-        return WeightDecay(float(value))
+        return WeightDecay(cast(float, value))
     if callable(value) and isinstance(value, WeightDecayFunction):
         return value
     raise TypeError(f"weight_decay must be a number, a WeightDecay or a callable with defaults(), but got {value!r}")

@@ -22,7 +22,10 @@ def _error(kind: type[Exception], name: str, must: str, value: object, where: st
 def _real(name: str, value: object, must: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise _error(TypeError, name, must, value, where)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise _error(ValueError, name, must, value, where) from None
 
 
 def flag(name: str, value: object, where: str = "") -> bool:

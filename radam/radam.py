@@ -9,7 +9,7 @@ import torch
 
 from radam import options, schedule
 from radam.optimizer import AdaptiveOptimizer, Params
-from radam.rectification import r_t, rho_inf, rho_t
+from radam.rectification import r_t, reaches, rho_inf
 from radam.schedule import Kind, Step
 from radam.weight_decay import WeightDecay, WeightDecayFunction
 
@@ -125,7 +125,7 @@ class RAdam(AdaptiveOptimizer):
         """ADAPTIVE from the threshold on; before it MOMENTUM, or HOLD without `degenerated_to_sgd`."""
         beta1, beta2 = group["betas"]
         # The variance at infinite t must exist for r_t to mean anything.
-        if rho_inf(beta2) > 4.0 and rho_t(t, beta2) >= group["threshold"]:
+        if rho_inf(beta2) > 4.0 and reaches(t, beta2, group["threshold"]):
             return schedule.adaptive(
                 t,
                 group["lr"],

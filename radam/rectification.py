@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import decimal
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
@@ -23,6 +24,11 @@ _SMALLEST_BETA = 2.0**-1022
 _LARGEST_EXPONENT = 700.0
 # On y <= 1 the continued fraction has converged to float64 after half as many levels.
 _CONTINUED_FRACTION_LEVELS = 16
+
+# Relative error that rho_t may have, with a margin: 3.1 units of 2**-53 have been seen, 8 are allowed.
+_RHO_ERROR = 2.0**-48
+# The subtractions cancel 16 digits each, as 1 - beta is at least 2**-53; 17 tell float64 numbers apart.
+_DIGITS = 80
 
 
 class _Namespace(NamedTuple):
@@ -132,6 +138,24 @@ def rho_t(t: Number, beta2: Number) -> Number:
     _, complement = _langevin(half_rate * t)
     langevin, _ = _langevin(half_rate)
     return cast(Number, t * complement + langevin)
+
+
+def reaches(t: int, beta2: float, threshold: float) -> bool:
+    """Whether rho_t, the exact value rounded to float64, is at least `threshold`.
+
+    Where :func:`rho_t`'s last bits would decide, the defining formula does, in decimal arithmetic.
+
+    Example:
+        >>> reaches(12, 0.8, 7.2290326056819465), reaches(12, 0.8, 7.229032605681947)
+        (True, False)
+    """
+    rho = rho_t(float(t), beta2)
+    if abs(rho - threshold) > _RHO_ERROR * rho:
+        return rho >= threshold
+    with decimal.localcontext(decimal.Context(prec=_DIGITS, Emin=decimal.MIN_EMIN, traps=[])):
+        b = decimal.Decimal(beta2)
+        power = b**t
+        return float((1 + b) / (1 - b) - 2 * t * power / (1 - power)) >= threshold
 
 
 def r_t(t: Number, beta2: Number) -> Number:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -72,18 +73,22 @@ def misfit(param: torch.Tensor, state: Mapping[str, Any]) -> str | None:
 def loaded(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A loaded state entry as it belongs to `param`: copies in its layout, device and moment dtype.
 
+    What else the user keeps there is copied too.
+
     Raises:
         ValueError: the entry does not fit; says what.
     """
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"its state must be a mapping, but is {entry!r}")
     if not any(name in entry for name in (STEP, *TENSORS)):
-        return dict(entry)
+        return _copied(param, entry)
     for name in (STEP, *MOMENTS):
         if name not in entry:
             raise ValueError(f"state {name!r} is missing")
     step = whole_number(entry[STEP])
     if step is None:
         raise ValueError(f"state 'step' must be a whole number of at least 0, but is {entry[STEP]!r}")
-    result = {**entry, STEP: step}
+    result = {**_copied(param, {key: entry[key] for key in entry if key not in TENSORS}), STEP: step}
     dtype = moment_dtype(param)
     for name in TENSORS:
         if name not in entry:
@@ -101,6 +106,13 @@ def loaded(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"state {name!r} of dtype {tensor.dtype} does not fit a parameter of dtype {param.dtype}")
         result[name] = torch.empty_like(param, dtype=dtype, memory_format=torch.preserve_format).copy_(tensor.detach())
     return result
+
+
+def _copied(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.detach().to(param.device, copy=True) if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+        for key, value in entry.items()
+    }
 
 
 def whole_number(step: object) -> int | None:

@@ -45,7 +45,7 @@ class Precision(NamedTuple):
         """Distance of neighbouring numbers of the format at `value`: one unit in the last place."""
         _, exponent = np.frexp(value)
         spacing: Array = np.ldexp(1.0, np.maximum(exponent - self.significant_bits, -1074))
-        return np.maximum(spacing, self.smallest_subnormal)
+        return np.where(value == 0, self.smallest_subnormal, np.maximum(spacing, self.smallest_subnormal))
 
 
 def _precision(bits: int, smallest_exponent: int, largest: float) -> Precision:
@@ -94,7 +94,9 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
         partial: Array | None = None,
     ) -> None:
         self.value: Array = np.asarray(value, dtype=np.float64)
-        self.error: Array = np.broadcast_to(np.asarray(error, dtype=np.float64), self.value.shape)
+        self.error: Array = np.asarray(error, dtype=np.float64)
+        if self.error.shape != self.value.shape:
+            self.error = np.full(self.value.shape, self.error)
         self.precision = precision
         self.k = k
         # The largest magnitude that a product of some of the factors can have: what overflows in some order.
@@ -109,6 +111,9 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __repr__(self) -> str:
         return f"Tracked({self.value!r}, error={self.error!r})"
+
+    def __bool__(self) -> bool:
+        raise TypeError("an array with an error bound has no truth value: write the oracle without branches on data")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         rule = _RULES.get(ufunc)
@@ -125,8 +130,8 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
         if isinstance(operand, Tracked):
             return operand
         value = np.asarray(operand, dtype=np.float64)
-        exact = (value == 0) | (np.abs(value) == 1)
-        return Tracked(value, np.where(exact, 0.0, self._rounding(value)), self.precision, self.k)
+        inexact = (value != 0) & (np.abs(value) != 1)
+        return Tracked(value, inexact * self._rounding(value), self.precision, self.k)
 
     def _rounding(self, value: Array) -> Array:
         return self.k * self.precision.unit_roundoff * np.abs(value) + self.precision.smallest_subnormal
@@ -135,15 +140,18 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
         self, value: Array, error: Array, *operands: Tracked, exact: Any = False, partial: Array | None = None
     ) -> Tracked:
         """A new array: the propagated error, and the rounding of the operation itself unless it is exact."""
-        error = np.asarray(error + np.where(exact, 0.0, self._rounding(value)))
+        rounding = self._rounding(value)
+        error = error + (rounding if exact is False else np.where(exact, 0.0, rounding))
         if partial is None:
             partial = np.maximum(np.abs(value), 1.0)
-        # What follows from an operand that is NaN or infinite is by IEEE 754, without any error.
-        special = np.logical_or.reduce(np.broadcast_arrays(*(~np.isfinite(operand.value) for operand in operands)))
-        partial = np.where(special, 1.0, partial)
         # A NaN bound comes from inf - inf or 0 * inf among bounds: there is none.
         error = np.where((partial > self.precision.safe) | np.isnan(error), np.inf, error)
-        return Tracked(value, np.where(special, 0.0, error), self.precision, self.k, partial)
+        if not all(np.isfinite(operand.value).all() for operand in operands):
+            # What follows from an operand that is NaN or infinite, exactly, is by IEEE 754 and without any error.
+            special = [~np.isfinite(operand.value) & (operand.error == 0) for operand in operands]
+            ordinary = ~np.logical_or.reduce(np.broadcast_arrays(*special))
+            error, partial = np.where(ordinary, error, 0.0), np.where(ordinary, partial, 1.0)
+        return Tracked(value, error, self.precision, self.k, partial)
 
 
 def scalar(value: float, relative_error: float, precision: Precision, k: float = K) -> Tracked:
@@ -155,13 +163,13 @@ def scalar(value: float, relative_error: float, precision: Precision, k: float =
     return Tracked(value, relative_error * abs(value) + (rounding if value else 0.0), precision, k)
 
 
-def with_lerp_room(average: Tracked, before: Tracked) -> Tracked:
+def with_lerp_room(average: Any, before: Any) -> Any:
     """A moving average b m + (1-b) g with room for its evaluation as g - (g - m) w.
 
     There the decay enters as w = 1 - (1 - b), with an absolute error of u: the result is off by up to u |m|, however
     small b is. torch's `lerp` evaluates so for b below 1/2.
     """
-    if not isinstance(average, Tracked):
+    if not (isinstance(average, Tracked) and isinstance(before, Tracked)):
         return average
     room = average.k * average.precision.unit_roundoff * np.abs(before.value)
     error = np.where(average.error == 0, 0.0, average.error + room)

@@ -42,4 +42,7 @@ def kernel_of(slot: Slot, decay: WeightDecayFunction, switches: dict[str, Any]) 
         return "loop"
     if slot.param.dtype not in (torch.float32, torch.float64) or slot.grad.dtype != slot.param.dtype:
         return "loop"
+    # Lists with lazily negated tensors, such as the imaginary part of a conjugate, are not taken.
+    if slot.param.is_neg() or slot.grad.is_neg():
+        return "loop"
     return "foreach"

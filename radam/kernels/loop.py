@@ -45,7 +45,9 @@ def apply(
     exp_avg.mul_(beta1).add_(grad, alpha=1 - beta1)
 
     if step.kind is Kind.ADAPTIVE:
-        denominator = exp_avg_sq.sqrt().add_(step.eps)
+        root = exp_avg_sq.sqrt()
+        # Autograd keeps the root for its derivative.
+        denominator = root + step.eps if differentiable else root.add_(step.eps)
         if isinstance(step.size, torch.Tensor):
             work.sub_(exp_avg / denominator * step.size)
         else:

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-import reference.rectification
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import reference.rectification
 from radam.audit import Lockstep, Subject
 from radam.audit.strategies import Case, cases
+from radam.audit.subjects.radam import Family
+from tests.subject.tally import TALLY
 
 BOUNDARY_LIMIT = 24
 """Sequences follow a configuration across its first adaptive step where that comes within so many steps."""
+
+DECAY_KIND = ("weight_decouple", "absolute")
+"""Options of the decay object, the same for all groups."""
+
+DTYPES = pytest.mark.parametrize(
+    "dtypes",
+    [
+        pytest.param((torch.float64,), id="float64"),
+        pytest.param((torch.float32,), id="float32"),
+        pytest.param((torch.bfloat16, torch.float16), id="half"),
+        pytest.param((torch.complex64, torch.complex128), id="complex"),
+    ],
+)
 
 
 def steps_across_boundary(case: Case) -> int:
@@ -26,18 +42,17 @@ def steps_across_boundary(case: Case) -> int:
     return max([8, *(t + 2 for t in first if t is not None and t <= BOUNDARY_LIMIT)])
 
 
-def drive(subject: Subject, case: Case, steps: int, device: torch.device, **more: Any) -> Lockstep:
-    """Take the steps of a case in lock-step."""
-    parameters = case.parameters()
+def drive(subject: Subject, case: Case, device: torch.device, **more: Any) -> Lockstep:
+    """Take the steps of a case in lock-step, across its boundary."""
+    parameters = [[torch.nn.Parameter(param.detach().to(device)) for param in group] for group in case.parameters()]
     groups = [
-        {"params": params, **{name: value for name, value in options.items() if name not in ("weight_decouple", "absolute")}}
+        {"params": params, **{name: value for name, value in options.items() if name not in DECAY_KIND}}
         for params, options in zip(parameters, case.options, strict=True)
     ]
-    shared = {name: case.options[0][name] for name in ("weight_decouple", "absolute")}
-    optimizer = subject.build(groups, shared, **more)
+    constructor = {name: case.options[0][name] for name in DECAY_KIND if name in case.options[0]}
     assert subject.oracle is not None
     lockstep = Lockstep(
-        optimizer,
+        subject.build(groups, {**constructor, **more}),
         list(case.options),
         subject.oracle,
         state=subject.state,
@@ -46,14 +61,46 @@ def drive(subject: Subject, case: Case, steps: int, device: torch.device, **more
     )
     flat = [param for group in parameters for param in group]
     gradients = case.gradients(parameters)
-    for _ in range(steps):
+    for _ in range(steps_across_boundary(case)):
         for param, gradient in zip(flat, next(gradients), strict=True):
-            param.grad = gradient
+            param.grad = gradient if gradient is None else gradient.to(device)
         lockstep.step()
+    TALLY.add(lockstep.record)
     return lockstep
 
 
+@DTYPES
 @given(data=st.data())
-def test_every_step(subject: Subject, device: torch.device, data: st.DataObject) -> None:
-    case = data.draw(cases(subject.hyperparameters), label="case")
-    drive(subject, case, steps_across_boundary(case), device)
+def test_every_step(
+    subject: Subject, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
+) -> None:
+    if subject.oracle is None:
+        pytest.skip("the subject has no oracle")
+    drive(subject, data.draw(cases(subject.hyperparameters, dtypes), label="case"), device)
+
+
+@DTYPES
+@given(data=st.data())
+def test_every_step_of_each_implementation(
+    subject: Subject, family: Family, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
+) -> None:
+    if not family.takes("foreach"):
+        pytest.skip("the constructor does not take foreach")
+    case = data.draw(cases(subject.hyperparameters, dtypes), label="case")
+    drive(subject, case, device, foreach=data.draw(st.booleans(), label="foreach"))
+
+
+def is_ordinary(options: dict[str, Any]) -> bool:
+    """Whether the scalars of every step are well conditioned, and nothing but zero is too small for float32."""
+    _, beta2 = options["betas"]
+    return bool(beta2 <= 1 - 1e-6 and abs(beta2 - 0.6) > 1e-6 and options["eps"] >= 1e-12)
+
+
+@DTYPES
+@given(data=st.data())
+def test_nothing_ordinary_is_left_out(
+    subject: Subject, family: Family, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
+) -> None:
+    options = subject.hyperparameters.filter(is_ordinary)
+    record = drive(subject, data.draw(cases(options, dtypes, ordinary=True), label="case"), device).record
+    assert record.unjudged == 0, f"{record.unjudged} of {record.unjudged + record.judged} values have no bound"

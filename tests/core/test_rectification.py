@@ -1,0 +1,194 @@
+"""rho_t, rho_inf, r_t and bias corrections against arbitrary precision, to the last bits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reference
+from radam.rectification import bias_correction, r_t, rho_inf, rho_t
+
+U = 2.0**-53
+CORNERS = (
+    *(0.0, 5e-324, 2.0**-1022, 1e-100, 0.1, 0.5, 0.6, 0.65, 2 / 3, 0.7, 0.8, 0.9, 0.99),
+    *(1 - 10.0**-k for k in range(3, 16)),
+    1 - 2.0**-53,
+)
+STEPS = (1, 2, 3, 4, 5, 6, 7, 10, 11, 100, 699, 701, 1000, 12345, 10**6)
+
+# Table 5 of the statistics: the first step with rho_t > 4, >= 5 and > 5.
+TABLE: tuple[tuple[float, tuple[int | None, int | None, int | None]], ...] = (
+    (0.0, (None, None, None)),
+    (0.5, (None, None, None)),
+    (0.6, (None, None, None)),
+    (0.7, (6, 10, 10)),
+    (0.75, (6, 8, 8)),
+    (0.8, (5, 7, 7)),
+    (0.9, (5, 6, 6)),
+    (0.95, (5, 6, 6)),
+    (0.98, (5, 6, 6)),
+    (0.99, (5, 6, 6)),
+    (0.995, (5, 6, 6)),
+    (0.999, (5, 6, 6)),
+    (0.9999, (5, 6, 6)),
+    (1 - 1e-6, (5, 6, 6)),
+    (1 - 1e-12, (5, 6, 6)),
+)
+THRESHOLDS = (4.0, 5.0, math.nextafter(5.0, 6.0))
+ROWS = [(beta2, threshold, first) for beta2, row in TABLE for threshold, first in zip(THRESHOLDS, row, strict=True)]
+
+betas = st.one_of(
+    st.floats(0.0, 1.0, exclude_max=True),
+    st.floats(0.0, 15.9).map(lambda digits: 1 - 10.0**-digits).filter(lambda beta: beta < 1),
+    st.sampled_from(CORNERS),
+)
+steps = st.one_of(st.integers(1, 20), st.integers(1, 10**4), st.integers(1, 10**6))
+
+
+def exact(t: int, beta: float) -> tuple[Any, Any, Any]:
+    """rho_t, rho_inf and 1 - beta^t as the paper prints them; 60 digits outlast the cancellation, which takes 32."""
+    with mpmath.workdps(60):
+        b = mpmath.mpf(beta)
+        correction = 1 - b**t
+        limit = 2 / (1 - b) - 1
+        return limit - 2 * t * b**t / correction, limit, correction
+
+
+def exact_r(t: int, beta: float) -> Any:
+    """r_t as the paper prints it."""
+    with mpmath.workdps(60):
+        rho, limit, _ = exact(t, beta)
+        return mpmath.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+
+
+def relative_error_of_r(t: int, beta: float) -> float:
+    """Bound of r_t's relative error where rho_t is good to 8u and rho_inf to 4u; infinite next to 4.
+
+    With d the error of rho: each factor (rho - c) has relative error d/(rho - c) + u, the square root takes half of
+    them, and the operations of the formula itself are at most ten roundings.
+    """
+    rho, limit, _ = map(float, exact(t, beta))
+    total = 10 * U
+    for value, error in ((rho, 8 * U * rho), (limit, 4 * U * limit)):
+        for c in (4.0, 2.0, 0.0):
+            share = error / (value - c) + U if value > c else math.inf
+            total += -math.log1p(-share) / 2 if share < 1 else math.inf
+    return math.expm1(total) if total < 1 else math.inf
+
+
+def relative_error(computed: float, right: Any) -> float:
+    with mpmath.workdps(60):
+        return float(abs(mpmath.mpf(computed) - right) / abs(right))
+
+
+def check(t: int, beta: float, rho: float, limit: float, correction: float) -> None:
+    right_rho, right_limit, right_correction = exact(t, beta)
+    assert relative_error(rho, right_rho) <= 8 * U
+    assert relative_error(limit, right_limit) <= 4 * U
+    assert relative_error(correction, right_correction) <= 4 * U
+
+
+@pytest.mark.parametrize("beta", CORNERS)
+@pytest.mark.parametrize("t", STEPS)
+def test_numbers_at_the_corners(t: int, beta: float) -> None:
+    check(t, beta, rho_t(t, beta), rho_inf(beta), bias_correction(t, beta))
+
+
+@given(t=steps, beta=betas)
+def test_numbers(t: int, beta: float) -> None:
+    check(t, beta, rho_t(t, beta), rho_inf(beta), bias_correction(t, beta))
+
+
+@pytest.mark.parametrize("beta", CORNERS)
+def test_tensors_vectorised_over_steps(beta: float) -> None:
+    t = torch.tensor(STEPS, dtype=torch.float64)
+    for decay in (beta, torch.tensor(beta, dtype=torch.float64)):
+        rho, correction = rho_t(t, decay), bias_correction(t, decay)  # type: ignore[type-var]
+        assert rho.dtype == correction.dtype == torch.float64
+        for i, step in enumerate(STEPS):
+            check(step, beta, float(rho[i]), float(rho_inf(decay)), float(correction[i]))
+
+
+@given(pairs=st.lists(st.tuples(steps, betas), min_size=1, max_size=20))
+def test_tensors_vectorised_over_steps_and_betas(pairs: list[tuple[int, float]]) -> None:
+    t = torch.tensor([t for t, _ in pairs], dtype=torch.float64)
+    beta = torch.tensor([beta for _, beta in pairs], dtype=torch.float64)
+    rho, limit, correction = rho_t(t, beta), rho_inf(beta), bias_correction(t, beta)
+    for i, (step, decay) in enumerate(pairs):
+        check(step, decay, float(rho[i]), float(limit[i]), float(correction[i]))
+
+
+@given(t=st.integers(1, 3000), beta=betas)
+def test_agreement_with_the_reference(t: int, beta: float) -> None:
+    """The reference rounds once, so the distance is at most one unit roundoff more than to the exact value."""
+    assert rho_t(t, beta) == pytest.approx(reference.rho_t(t, beta), rel=9 * U, abs=0)
+    assert rho_inf(beta) == pytest.approx(reference.rho_inf(beta), rel=5 * U, abs=0)
+    assert bias_correction(t, beta) == pytest.approx(reference.bias_correction(t, beta), rel=5 * U, abs=0)
+
+
+@given(t=steps, beta=betas)
+def test_r_within_its_conditioning(t: int, beta: float) -> None:
+    rho, limit, _ = exact(t, beta)
+    if not (rho_t(t, beta) >= 4 and rho_inf(beta) > 4):
+        with pytest.raises(ValueError, match="r_t does not exist"):
+            r_t(t, beta)
+        return
+    bound = relative_error_of_r(t, beta)
+    if rho <= 4 or limit <= 4 or math.isinf(bound):
+        return
+    assert relative_error(r_t(t, beta), exact_r(t, beta)) <= bound
+    tensor = r_t(torch.tensor([float(t)], dtype=torch.float64), torch.tensor(beta, dtype=torch.float64))
+    assert relative_error(float(tensor), exact_r(t, beta)) <= bound
+
+
+@pytest.mark.parametrize("t", [1, 3, 4, 5])
+def test_r_of_tensors_below_the_threshold_does_not_raise(t: int) -> None:
+    assert r_t(torch.tensor([float(t)], dtype=torch.float64), 0.5).shape == (1,)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("beta2", [0.999, 0.9, 1 - 2.0**-53])
+def test_r_grows_towards_one(beta2: float) -> None:
+    values = [r_t(t, beta2) for t in (6, 10, 100, 10**4, 10**9)]
+    assert all(earlier <= later <= 1 + 8 * U for earlier, later in itertools.pairwise(values))
+    assert 0 < values[0] < values[1]
+
+
+@pytest.mark.parametrize(("beta2", "t"), [(0.999, 5), (0.6, 10**6), (0.5, 10**6), (0.0, 3)])
+def test_r_names_what_does_not_exist(beta2: float, t: int) -> None:
+    if rho_t(t, beta2) >= 4 and rho_inf(beta2) > 4:
+        t = 4
+    with pytest.raises(ValueError, match=f"t={t}, beta2={beta2}"):
+        r_t(t, beta2)
+
+
+def first_step(rho: Callable[[int, float], float], beta2: float, threshold: float) -> int | None:
+    if not rho_inf(beta2) > 4:
+        return None
+    return next((t for t in range(1, 1000) if rho(t, beta2) >= threshold), None)
+
+
+@pytest.mark.parametrize(("beta2", "threshold", "first"), ROWS)
+def test_first_adaptive_step(beta2: float, threshold: float, first: int | None) -> None:
+    assert first_step(rho_t, beta2, threshold) == first
+    assert reference.first_adaptive_step(beta2, threshold) == first
+
+
+def naive(t: int, beta2: float) -> float:
+    return 2 / (1 - beta2) - 1 - 2 * t * beta2**t / (1 - beta2**t)
+
+
+@pytest.mark.parametrize(
+    ("beta2", "threshold", "wrong"), [(1 - 1e-6, 4.0, 4), (1 - 1e-12, 4.0, 3), (1 - 1e-12, 5.0, 3)]
+)
+def test_the_formula_with_cancellation_fails_the_table(beta2: float, threshold: float, wrong: int) -> None:
+    assert first_step(naive, beta2, threshold) == wrong
+    with pytest.raises(AssertionError):
+        check(wrong, beta2, naive(wrong, beta2), rho_inf(beta2), bias_correction(wrong, beta2))

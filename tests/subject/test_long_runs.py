@@ -1,0 +1,152 @@
+"""Steps far away, late boundaries, and equality at the threshold."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import reference.rectification
+import torch
+
+from radam.audit import Lockstep, Subject
+from radam.audit.subjects.radam import Family
+from tests.subject.driving import CONFIGURATIONS, assert_judged, follow, parameter, params_of, run, start
+
+everywhere = pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+
+
+def sent_to(lockstep: Lockstep, subject: Subject, family: Family, steps: int) -> Lockstep:
+    """The same optimizer after so many steps, by its own state_dict: `step` keeps the type that it has there."""
+    saved = copy.deepcopy(lockstep.optimizer.state_dict())
+    name = subject.state["t"]
+    for entry in saved["state"].values():
+        if isinstance(entry[name], torch.Tensor):
+            entry[name].fill_(steps)
+            if float(entry[name]) != steps:
+                pytest.skip(f"step is kept as {entry[name].dtype}, which has no {steps}")
+        else:
+            entry[name] = type(entry[name])(steps)
+    kind = {key: lockstep.options[0][key] for key in ("weight_decouple", "absolute") if key in lockstep.options[0]}
+    groups = [{"params": group["params"]} for group in lockstep.optimizer.param_groups]
+    fresh = family.build(groups, kind)
+    fresh.load_state_dict(saved)
+    return follow(subject, fresh, lockstep.options)
+
+
+@everywhere
+@pytest.mark.parametrize("steps", [98, 999, 4998, 10**5, 10**6])
+def test_steps_far_away(subject: Subject, family: Family, options: dict[str, Any], steps: int) -> None:
+    params = [parameter((4,)), parameter((2,), torch.float32, seed=1), parameter((3,), torch.bfloat16, seed=2)]
+    lockstep = start(subject, family, [params], options)
+    run(lockstep, 2)
+    lockstep = sent_to(lockstep, subject, family, steps)
+    run(lockstep, 4, 1)
+    for param in params_of(lockstep.optimizer):
+        seen = float(lockstep.optimizer.state[param][subject.state["t"]])
+        assert seen == steps + 4, f"step = {seen}, but should be {steps + 4}"
+
+
+@pytest.mark.parametrize("beta2", [0.9, 0.99, 0.9995, 0.9999, 1 - 1e-6])
+@pytest.mark.parametrize("steps", [30, 300, 3000, 30_000])
+def test_slow_averages_far_away(subject: Subject, family: Family, beta2: float, steps: int) -> None:
+    """Where the bias correction of beta2 still counts after thousands of steps."""
+    options = {"lr": 0.1, "betas": (1 - 1 / 512, beta2), "eps": 1e-4, "optimized_update": False}
+    lockstep = start(subject, family, [[parameter((4,))]], options)
+    run(lockstep, 1)
+    run(sent_to(lockstep, subject, family, steps), 3, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": 0.01, "weight_decay": 0.1},
+        {"lr": 0.01, "betas": (0.95, 0.9), "amsgrad": True, "optimized_update": False, "degenerated_to_sgd": False},
+    ],
+    ids=["decay", "AMSGrad"],
+)
+def test_fifteen_hundred_steps(subject: Subject, family: Family, options: dict[str, Any]) -> None:
+    """Every one of them judged."""
+    run(start(subject, family, [[parameter((2,))]], options), 1500)
+
+
+@pytest.mark.parametrize("threshold", [4.0, 5.0, 6.0])
+@pytest.mark.parametrize("beta2", [0.6, 0.61, 0.63, 0.65, 2 / 3, 0.67, 0.68, 0.7, 0.72, 0.75, 0.8, 0.84, 0.9, 0.999])
+@pytest.mark.parametrize("degenerated_to_sgd", [True, False])
+def test_boundaries_that_come_late_or_never(
+    subject: Subject, family: Family, beta2: float, threshold: float, degenerated_to_sgd: bool
+) -> None:
+    first = reference.rectification.first_adaptive_step(beta2, threshold)
+    options = {
+        "lr": 0.1,
+        "betas": (0.0, beta2),
+        "eps": 1e-3,
+        "threshold": threshold,
+        "degenerated_to_sgd": degenerated_to_sgd,
+    }
+    lockstep = start(subject, family, [[parameter((3,))]], options)
+    run(lockstep, 12 if first is None else min(first + 3, 60))
+
+
+@pytest.mark.parametrize("beta1", [0.0, 1e-3, 0.5, 0.999, 1 - 1e-6])
+@pytest.mark.parametrize("beta2", [0.0, 1e-3, 0.5, 0.9, 1 - 1e-6])
+def test_betas_at_their_ends(subject: Subject, family: Family, beta1: float, beta2: float) -> None:
+    for more in ({}, {"amsgrad": True, "weight_decay": 0.1, "weight_decouple": False}):
+        run(start(subject, family, [[parameter((3,))]], {"lr": 0.1, "betas": (beta1, beta2), "eps": 1e-3, **more}), 9)
+
+
+# Equality at the threshold
+
+EQUAL = [
+    (0.8, 12),
+    (0.75, 8),
+    (0.75, 12),
+    (0.78, 7),
+    (0.8125, 7),
+    (0.875, 10),
+    (0.9375, 7),
+    (0.95, 8),
+    (0.96875, 5),
+    (0.7, 10),
+]
+"""beta2 and t for which every usual float64 formula gives the same rho_t, the exact value rounded."""
+
+
+def usual_rhos(beta2: float, t: int) -> set[float]:
+    """rho_t by the formulas that people write, each in float64."""
+    powers = {beta2**t, math.exp(t * math.log(beta2)), float(np.power(beta2, t)), math.prod([beta2] * t)}
+    limits = {2 / (1 - beta2) - 1, (1 + beta2) / (1 - beta2), 2.0 * (1.0 / (1 - beta2)) - 1}
+    result = {reference.rectification.rho_t(t, beta2)}
+    for power in powers:
+        for limit in limits:
+            for correction in (1 - power, -math.expm1(t * math.log(beta2))):
+                for term in (2 * t * power / correction, 2 * t * (power / correction), 2 * (t * power / correction)):
+                    result.add(limit - term)
+    return result
+
+
+@pytest.mark.parametrize(("beta2", "t"), EQUAL)
+@pytest.mark.parametrize("above", [False, True], ids=["equal", "just below"])
+@pytest.mark.parametrize("degenerated_to_sgd", [True, False])
+def test_a_rho_that_equals_the_threshold_is_enough(
+    subject: Subject, family: Family, beta2: float, t: int, above: bool, degenerated_to_sgd: bool
+) -> None:
+    """Adaptive from rho_t >= threshold on: at equality, and not where the threshold is the next number above.
+
+    The subject has the threshold itself; its oracle, which would leave the branch open there, has one beside it.
+    """
+    (rho,) = usual_rhos(beta2, t)
+    threshold = math.nextafter(rho, math.inf) if above else rho
+    options: dict[str, Any] = {
+        "lr": 0.1,
+        "betas": (0.9, beta2),
+        "eps": 1e-3,
+        "threshold": threshold,
+        "degenerated_to_sgd": degenerated_to_sgd,
+    }
+    lockstep = start(subject, family, [[parameter((3,))]], options)
+    lockstep.options[0]["threshold"] = rho + (1e-6 if above else -1e-6)
+    run(lockstep, t + 2)
+    assert_judged(lockstep)
