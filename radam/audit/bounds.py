@@ -221,7 +221,8 @@ def _sqrt(a: Tracked) -> Tracked:
 
 def _extremum(choose: Callable[[Array, Array], Array]) -> Callable[[Tracked, Tracked], Tracked]:
     def rule(a: Tracked, b: Tracked) -> Tracked:
-        return a._result(choose(a.value, b.value), np.maximum(a.error, b.error), a, b, exact=True)
+        # Whichever of the two is chosen, it is within its own error: no rounding, and nothing to say of infinities.
+        return Tracked(choose(a.value, b.value), np.maximum(a.error, b.error), a.precision, a.k)
 
     return rule
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -339,6 +339,7 @@ class Lockstep:
     ) -> None:
         comparison = compare(quantity, seen, expected, storage)
         name, index = _locate(olds, comparison.index)
+        comparison = replace(comparison, index=index)
         self.record.add(comparison, f"{name}[{index}]", t)
         if not comparison.passed:
             self._find(f"{name}: {comparison}", olds[0].param.dtype, t)

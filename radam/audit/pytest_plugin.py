@@ -56,8 +56,8 @@ def load(specification: str) -> tuple[Subject, Family | None]:
         value: Any = importlib.import_module(module)
         for part in name.split("."):
             value = getattr(value, part)
-    except (ImportError, AttributeError) as error:
-        raise pytest.UsageError(f"--subject {specification}: {error}") from None
+    except Exception as error:
+        raise pytest.UsageError(f"--subject {specification}: {type(error).__name__}: {error}") from None
     if isinstance(value, Subject):
         return value, None
     if not (isinstance(value, type) and issubclass(value, torch.optim.Optimizer)):

@@ -224,7 +224,7 @@ def make_gradient(kind: str, param: torch.Tensor, last: torch.Tensor, rng: np.ra
     factor = {
         "normal": 1.0,
         "tiny": 1e-6,
-        "large": 1e3,
+        "large": min(1e3, limits.max / 1e3),
         "subnormal": limits.tiny * 0.1,
         "huge": min(1e30, limits.max / 1e6),
     }[kind]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import settings
 
 from radam.audit import Lockstep, Subject
 from radam.audit.lockstep import same_bits
@@ -28,9 +27,8 @@ ACROSS = 9
 """Steps that take each of them across its boundary."""
 
 
-def examples(share: float) -> settings:
-    """Settings with a share of the profile's examples, for tests whose examples are expensive."""
-    return settings(max_examples=max(3, int(settings().max_examples * share)))
+HERE = torch.device("cpu")
+"""Where numbers are made: the device that pytest is given."""
 
 
 def numbers(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor:
@@ -39,25 +37,20 @@ def numbers(shape: Sequence[int], dtype: torch.dtype, seed: int) -> torch.Tensor
     values = torch.from_numpy(np.asarray(rng.standard_normal(shape) * 10.0 ** rng.uniform(-2, 1, shape)))
     if dtype.is_complex:
         values = torch.complex(values, torch.from_numpy(np.asarray(rng.standard_normal(shape))))
-    return values.to(dtype)
+    return values.to(dtype).to(HERE)
 
 
 def parameter(
-    shape: Sequence[int] = (3,),
-    dtype: torch.dtype = torch.float64,
-    device: torch.device | str = "cpu",
-    *,
-    seed: int = 0,
-    scale: float = 1.0,
+    shape: Sequence[int] = (3,), dtype: torch.dtype = torch.float64, *, seed: int = 0, scale: float = 1.0
 ) -> torch.nn.Parameter:
     """A contiguous parameter."""
-    return torch.nn.Parameter((numbers(shape, dtype, seed + 1000) * scale).to(device))
+    return torch.nn.Parameter(numbers(shape, dtype, seed + 1000) * scale)
 
 
 def set_gradients(params: Sequence[torch.Tensor], seed: int, scale: float = 1.0) -> None:
     """Give each parameter a new gradient."""
     for i, param in enumerate(params):
-        param.grad = (numbers(param.shape, param.dtype, 7919 * seed + i) * scale).to(param.device, param.dtype)
+        param.grad = numbers(param.shape, param.dtype, 7919 * seed + i) * scale
 
 
 def params_of(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
@@ -112,7 +105,9 @@ def run(lockstep: Lockstep, steps: int, seed: int = 0, scale: float = 1.0) -> No
 def assert_judged(lockstep: Lockstep) -> None:
     """Whatever a test of ordinary numbers compares, it must compare all of it."""
     assert lockstep.record.judged > 0, "nothing was compared"
-    assert lockstep.record.unjudged == 0, f"{lockstep.record.unjudged} values have no bound, but none should be left out"
+    assert lockstep.record.unjudged == 0, (
+        f"{lockstep.record.unjudged} values have no bound, but none should be left out"
+    )
 
 
 def held(subject: Subject, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -48,7 +48,9 @@ def test_a_closure_is_called_once_with_grad_enabled(
             before_step = held(subject, lockstep.optimizer)
             loss = lockstep.step(closure)
             assert torch.is_grad_enabled() == before, f"grad mode is {not before} after step(closure)"
-        assert calls == [True] * step, f"the closure was called with grad enabled {calls}, but should be {[True] * step}"
+        assert calls == [True] * step, (
+            f"the closure was called with grad enabled {calls}, but should be {[True] * step}"
+        )
         assert isinstance(loss, torch.Tensor)
         assert loss.grad_fn is not None, "the closure's loss has lost its graph"
 
@@ -96,18 +98,6 @@ def test_parameters_that_the_closure_changes_are_stepped_from_there(subject: Sub
         p.grad = torch.ones_like(p)
 
     for _ in range(ACROSS):
-        lockstep.step(closure)
-
-
-def test_options_that_the_closure_changes_count(subject: Subject, family: Family) -> None:
-    p, lockstep = made(subject, family)
-
-    def closure() -> None:
-        p.grad = torch.ones_like(p)
-        lockstep.optimizer.param_groups[0]["lr"] *= 2
-
-    for _ in range(ACROSS):
-        lockstep.options[0]["lr"] *= 2
         lockstep.step(closure)
 
 

@@ -12,7 +12,18 @@ import torch
 
 from radam.audit import Subject
 from radam.audit.subjects.radam import Family
-from tests.subject.driving import ACROSS, assert_judged, follow, parameter, params_of, run, set_gradients, start
+from tests.subject import driving
+from tests.subject.driving import (
+    ACROSS,
+    assert_judged,
+    follow,
+    numbers,
+    parameter,
+    params_of,
+    run,
+    set_gradients,
+    start,
+)
 
 NAN = math.nan
 
@@ -287,9 +298,12 @@ def test_a_generator_of_parameters(subject: Subject, family: Family) -> None:
 
 def test_a_module_is_trained(subject: Subject, family: Family) -> None:
     """Gradients of autograd instead of drawn ones, in the usual loop."""
-    torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
-    inputs, targets = torch.randn(16, 4).double(), torch.randn(16, 1).double()
+    model.to(driving.HERE)
+    with torch.no_grad():
+        for i, param in enumerate(model.parameters()):
+            param.copy_(numbers(param.shape, torch.float64, i) / 4)
+    inputs, targets = numbers((16, 4), torch.float64, 10), numbers((16, 1), torch.float64, 11)
     options = {"lr": 0.01, "weight_decay": 0.1}
     optimizer = family.build(model.parameters(), options)
     lockstep = follow(subject, optimizer, [options])
@@ -307,9 +321,9 @@ def test_groups_given_as_dicts(subject: Subject, family: Family) -> None:
     run(follow(subject, optimizer, [{"lr": 0.3}, {"lr": 0.2, "eps": 0.1}]), ACROSS)
 
 
-def test_parameters_of_several_dtypes(subject: Subject, family: Family, device: torch.device) -> None:
+def test_parameters_of_several_dtypes(subject: Subject, family: Family) -> None:
     dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128)
-    params = [parameter((4,), dtype, device, seed=i) for i, dtype in enumerate(dtypes)]
+    params = [parameter((4,), dtype, seed=i) for i, dtype in enumerate(dtypes)]
     options = {"lr": 0.01, "weight_decay": 0.1}
     lockstep = start(subject, family, [params], options)
     run(lockstep, ACROSS)

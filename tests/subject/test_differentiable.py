@@ -73,9 +73,7 @@ def test_values_are_those_of_a_plain_step(subject: Subject, family: Family, opti
 
 
 @everywhere
-def test_a_loss_after_a_step_has_a_gradient_of_the_step_s_gradient(
-    family: Family, options: dict[str, Any]
-) -> None:
+def test_a_loss_after_a_step_has_a_gradient_of_the_step_s_gradient(family: Family, options: dict[str, Any]) -> None:
     """The derivative of the sum of the parameter by its gradient, in the first step: -lr/(1-b1) * (1-b1) = -lr."""
     held = options.get("degenerated_to_sgd", True) is False
     grad = numbers((3,), torch.float64, 1).requires_grad_()

@@ -46,15 +46,17 @@ def assert_dtypes(subject: Subject, optimizer: torch.optim.Optimizer, call: str)
         for symbol in ("m", "v", "s"):
             seen = optimizer.state[param][subject.state[symbol]].dtype
             expected = MOMENTS[param.dtype]
-            assert seen == expected, f"{subject.state[symbol]} is {seen}, but should be {expected} [{param.dtype}, {call}]"
+            assert seen == expected, (
+                f"{subject.state[symbol]} is {seen}, but should be {expected} [{param.dtype}, {call}]"
+            )
 
 
-def test_the_dtype_of_the_moments(subject: Subject, family: Family, device: torch.device) -> None:
+def test_the_dtype_of_the_moments(subject: Subject, family: Family) -> None:
     """From the first step on; after a round trip of the state, a copy and a pickle; and ten steps later."""
     options = {"lr": 0.01, "amsgrad": True, "weight_decay": 0.1}
 
     def fresh() -> list[torch.nn.Parameter]:
-        return [parameter((3,), dtype, device) for dtype in MOMENTS]
+        return [parameter((3,), dtype) for dtype in MOMENTS]
 
     lockstep = start(subject, family, [fresh()], options)
     run(lockstep, 1)

@@ -190,9 +190,7 @@ def test_a_late_group_may_have_another_dtype(subject: Subject, family: Family) -
 
 
 @pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
-def test_parameters_whose_first_gradients_come_late(
-    subject: Subject, family: Family, options: dict[str, Any]
-) -> None:
+def test_parameters_whose_first_gradients_come_late(subject: Subject, family: Family, options: dict[str, Any]) -> None:
     """One group; each parameter starts a step later than the one before it."""
     params = [parameter((3,), seed=i) for i in range(13)]
     lockstep = start(subject, family, [params], options)

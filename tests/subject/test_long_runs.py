@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import reference.rectification
 import torch
 
+import reference.rectification
 from radam.audit import Lockstep, Subject
 from radam.audit.subjects.radam import Family
 from tests.subject.driving import CONFIGURATIONS, assert_judged, follow, parameter, params_of, run, start

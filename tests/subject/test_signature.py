@@ -62,8 +62,8 @@ def test_the_default_decay_does_nothing(family: Family) -> None:
     assert seen == 0, f"param_groups[0]['weight_decay'] = {seen!r}, but should be 0"
 
 
-def test_a_default_optimizer_does_what_the_defaults_say(subject: Subject, family: Family, device: torch.device) -> None:
-    optimizer = family.optimizer([parameter((7,), device=device), parameter((), torch.float32, device)])
+def test_a_default_optimizer_does_what_the_defaults_say(subject: Subject, family: Family) -> None:
+    optimizer = family.optimizer([parameter((7,)), parameter((), torch.float32)])
     lockstep = follow(subject, optimizer, [{}])
     run(lockstep, 12)
     assert_judged(lockstep)
@@ -86,7 +86,7 @@ def test_eps_defaults_to_less_than_the_square_root_of_a_small_v(subject: Subject
     ids=["unoptimized, amsgrad", "held", "optimized"],
 )
 def test_positional_arguments(subject: Subject, family: Family, options: dict[str, Any]) -> None:
-    """The third configuration has no argument in common with the first: a swap of two flags shows in one of them."""
+    """Every argument in its place: the flags differ from each other, and from configuration to configuration."""
     decay = family.weight_decay(0.5, False, False)
     full = {"optimized_update": True, "amsgrad": False, "degenerated_to_sgd": True, **options}
     optimizer = family.optimizer(

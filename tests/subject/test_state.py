@@ -109,9 +109,7 @@ def into_itself(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["defaults", "L2", "AMSGrad, maximize", "held below the threshold"])
-def test_a_copy_goes_on_bit_for_bit_and_alone(
-    subject: Subject, family: Family, name: str, way: str
-) -> None:
+def test_a_copy_goes_on_bit_for_bit_and_alone(subject: Subject, family: Family, name: str, way: str) -> None:
     """At every t around the boundary: the same state at once, the same steps after, and each leaves the other alone."""
     options = CONFIGURATIONS[name]
     lockstep = start(subject, family, made(), options, OWN)
@@ -260,11 +258,9 @@ def test_amsgrad_on_and_off_in_mid_run(subject: Subject, family: Family, dtype: 
         lockstep = start(subject, family, [[parameter((4,), dtype)]], {"lr": 0.1, "betas": (0.8, 0.7)})
         for phase, amsgrad in enumerate((first, not first, first, not first)):
             lockstep.optimizer.param_groups[0]["amsgrad"] = lockstep.options[0]["amsgrad"] = amsgrad
-            run(lockstep, 5, phase, scale=10.0 ** -phase)
+            run(lockstep, 5, phase, scale=10.0**-phase)
         for amsgrad in (True, False):
-            fresh = loaded_into_another(
-                family, lockstep.optimizer, {}, copy.deepcopy(lockstep.optimizer.state_dict())
-            )
+            fresh = loaded_into_another(family, lockstep.optimizer, {}, copy.deepcopy(lockstep.optimizer.state_dict()))
             lockstep.follow(fresh)
             fresh.param_groups[0]["amsgrad"] = lockstep.options[0]["amsgrad"] = amsgrad
             run(lockstep, 3, 9, scale=1e-6)

@@ -1,0 +1,153 @@
+"""Run the verification against the catalogue: `python -m tests.mutation`.
+
+Each wrong optimizer must be found; each right one must pass. Exits with 1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.mutation.catalogue import MUTANTS
+
+RIGHT = ("tests.mutation.right_loop:RAdam", "tests.mutation.right_foreach:RAdam")
+FIRST = ("test_signature", "test_constructor", "test_gradients", "test_groups", "test_closure", "test_numbers")
+"""The order of the files: what finds most in least time."""
+
+
+@dataclass
+class Verdict:
+    """What the verification made of one optimizer."""
+
+    subject: str
+    outcome: str
+    """found, passed, timeout, or crashed: an exit status other than those of passed and failed tests."""
+    test: str
+    """The test that failed first."""
+    reason: str
+    seconds: float
+
+
+class _FirstFailure:
+    """A pytest plugin that keeps the first failure."""
+
+    def __init__(self) -> None:
+        self.test, self.reason = "", ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.test:
+            self.test = report.nodeid.removeprefix("tests/subject/")
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self.reason = (crash.message if crash else str(report.longrepr)).splitlines()[0][:300]
+
+
+def verify(subject: str, tests: Sequence[str]) -> tuple[int, str, str]:
+    """Run the tests against a subject in this process; the exit status, the first failed test and its reason."""
+    first = _FirstFailure()
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "--subject", subject, *tests]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        status = pytest.main(arguments, plugins=[first])
+    return int(status), first.test, first.reason
+
+
+def _child(connection: multiprocessing.connection.Connection, subject: str, tests: Sequence[str]) -> None:
+    connection.send(verify(subject, tests))
+    connection.close()
+    # The parent's exit handlers are not the child's to run.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def verdicts(subjects: Sequence[str], tests: Sequence[str], jobs: int, limit: float) -> Iterator[Verdict]:
+    """Verify optimizers in processes of their own, `jobs` at a time, each for at most `limit` seconds."""
+    context = multiprocessing.get_context("fork")
+    waiting = list(subjects)
+    running: dict[Any, tuple[str, Any, float]] = {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            subject = waiting.pop(0)
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_child, args=(sender, subject, tests))
+            process.start()
+            sender.close()
+            running[receiver] = (subject, process, time.monotonic())
+        ready = multiprocessing.connection.wait(list(running), timeout=1.0)
+        for receiver in list(running):
+            subject, process, start = running[receiver]
+            seconds = time.monotonic() - start
+            if receiver in ready:
+                try:
+                    status, test, reason = receiver.recv()
+                    outcome = {0: "passed", 1: "found"}.get(status, "crashed")
+                    if outcome == "crashed":
+                        reason = f"pytest exited with {status}"
+                except EOFError:
+                    outcome, test, reason = "crashed", "", "the process ended"
+            elif seconds > limit:
+                process.kill()
+                outcome, test, reason = "timeout", "", f"more than {limit:.0f} s"
+            else:
+                continue
+            process.join()
+            del running[receiver]
+            yield Verdict(subject.rpartition(":")[2] if "wrong" in subject else subject, outcome, test, reason, seconds)
+
+
+def ordered_tests() -> list[str]:
+    """The files of the verification, the most productive first."""
+    files = sorted(Path(__file__).parent.parent.joinpath("subject").glob("test_*.py"))
+    return [str(file) for file in sorted(files, key=lambda file: (file.stem not in FIRST, _rank(file.stem), file.stem))]
+
+
+def _rank(stem: str) -> int:
+    return FIRST.index(stem) if stem in FIRST else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the catalogue, print what survives, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("names", nargs="*", help="mutants (default: all, and the right ones)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds for one optimizer (default: 300)")
+    parser.add_argument("--json", type=Path, help="write the verdicts to this file")
+    options = parser.parse_args(argv)
+    unknown = set(options.names) - {mutant.name for mutant in MUTANTS}
+    if unknown:
+        parser.error(f"no mutant is called {', '.join(sorted(unknown))}")
+    wrong = [f"tests.mutation.wrong:{name}" for name in options.names or [mutant.name for mutant in MUTANTS]]
+    right = [] if options.names else list(RIGHT)
+    torch.set_num_threads(1)
+    results = []
+    bad = []
+    for verdict in verdicts([*right, *wrong], ordered_tests(), options.jobs, options.limit):
+        results.append(verdict)
+        expected = "passed" if verdict.subject in right else "found"
+        if verdict.outcome != expected:
+            bad.append(verdict)
+        print(f"{verdict.outcome:8} {verdict.seconds:6.1f} s  {verdict.subject}  {verdict.test}", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    found = sum(result.outcome == "found" and result.subject not in right for result in results)
+    alarms = sum(result.outcome != "passed" and result.subject in right for result in results)
+    print(f"\n{found} of {len(wrong)} wrong optimizers found, {alarms} of {len(right)} right ones accused")
+    for verdict in bad:
+        print(f"  {verdict.subject}: {verdict.outcome} {verdict.test} {verdict.reason}")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
