@@ -5,7 +5,7 @@ Generic over optimizers: nothing here knows RAdam but `radam.audit.subjects`.
 
 from radam.audit.bounds import PRECISIONS, Comparison, Precision, Tracked, compare
 from radam.audit.lockstep import Discrepancy, Lockstep, Trajectory
-from radam.audit.subject import Oracle, ScalarError, Subject
+from radam.audit.subject import Oracle, Recurrence, ScalarError, Subject
 
 __all__ = [
     "PRECISIONS",
@@ -14,6 +14,7 @@ __all__ = [
     "Lockstep",
     "Oracle",
     "Precision",
+    "Recurrence",
     "ScalarError",
     "Subject",
     "Tracked",

@@ -151,7 +151,7 @@ class Lockstep:
         self.options = list(options)
         self.record = Record()
         self._make_oracle = oracle
-        self._names = {**torch_adam_names(), **(state or {})}
+        self._names = dict(torch_adam_names() if state is None else state)
         self._k = k
         self._scalars = scalars
         self._describe = describe or type(optimizer).__name__
@@ -159,10 +159,16 @@ class Lockstep:
         self._steps_of: dict[torch.Tensor, int] = {}
         self._oracles: dict[tuple[tuple[str, Any], ...], Oracle] = {}
 
+    @property
+    def _arrays(self) -> dict[str, str]:
+        """The names of the state arrays, by symbol."""
+        return {symbol: key for symbol, key in self._names.items() if symbol != "t"}
+
     def steps_of(self, param: torch.Tensor) -> int:
         """How many steps a parameter should have taken."""
         if param not in self._steps_of:
-            self._steps_of[param] = int(self.optimizer.state.get(param, {}).get(self._names["t"], 0))
+            stored = self.optimizer.state.get(param, {})
+            self._steps_of[param] = int(stored.get(self._names.get("t"), 0))
         return self._steps_of[param]
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
@@ -257,20 +263,21 @@ class Lockstep:
         if old.param.grad is None or not same_bits(old.param.grad.detach(), old.grad):
             self._find(f"the gradient of {old.name} should not be written to, but has changed", dtype, t)
         stored = self.optimizer.state.get(old.param, {})
-        for symbol in ("t", "m", "v"):
-            if self._names[symbol] not in stored:
-                self._find(f"state {self._names[symbol]!r} of {old.name} is missing", dtype, t)
+        for symbol, key in self._names.items():
+            if symbol != "s" and key not in stored:
+                self._find(f"state {key!r} of {old.name} is missing", dtype, t)
                 return
-        if float(stored[self._names["t"]]) != t:
-            self._find(f"{self._names['t']} of {old.name} = {stored[self._names['t']]!r}, but should be {t}", dtype, t)
+        step = self._names.get("t")
+        if step is not None and float(stored[step]) != t:
+            self._find(f"{step} of {old.name} = {stored[step]!r}, but should be {t}", dtype, t)
         arithmetic, _ = arithmetic_of(old.param)
-        for symbol in ("m", "v", "s"):
-            tensor = stored.get(self._names[symbol])
+        for key in self._arrays.values():
+            tensor = stored.get(key)
             if tensor is None:
                 continue
             if tensor.shape != old.param.shape or tensor.is_complex() != old.param.is_complex():
                 self._find(
-                    f"{self._names[symbol]} of {old.name} should have shape {tuple(old.param.shape)} and a "
+                    f"{key} of {old.name} should have shape {tuple(old.param.shape)} and a "
                     f"{'complex' if old.param.is_complex() else 'real'} dtype, "
                     f"but has {tuple(tensor.shape)} and {tensor.dtype}",
                     dtype,
@@ -278,7 +285,7 @@ class Lockstep:
                 )
             elif arithmetic_of(tensor)[1] is not arithmetic:
                 self._find(
-                    f"{self._names[symbol]} of {old.name} should have the precision in which a {dtype} parameter is "
+                    f"{key} of {old.name} should have the precision in which a {dtype} parameter is "
                     f"updated, but is {tensor.dtype}",
                     dtype,
                     t,
@@ -311,23 +318,23 @@ class Lockstep:
         oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
 
         oracle.t = t - 1
-        oracle.m, oracle.v, oracle.s = m, _, _ = before("m"), before("v"), before("s")
+        oracle.m, oracle.v, oracle.s = m, _, _ = tuple(before(x) if x in self._names else None for x in ("m", "v", "s"))
         oracle.advance(param, grad)
         oracle.m = with_lerp_room(oracle.m, m)
         stored = {}
-        for symbol in ("m", "v", "s"):
+        for symbol, key in self._arrays.items():
             seen = after(symbol)
             if seen is None:
                 # An optimizer without AMSGrad has no maximum; one with it must.
                 if symbol == "s" and options.get("amsgrad"):
-                    self._find(f"state {self._names[symbol]!r} of {olds[0].name} is missing", olds[0].param.dtype, t)
+                    self._find(f"state {key!r} of {olds[0].name} is missing", olds[0].param.dtype, t)
                 stored[symbol] = getattr(oracle, symbol)
                 continue
             stored[symbol] = tracked(seen)
-            self._judge_one(self._names[symbol], seen, getattr(oracle, symbol), None, t, olds)
+            self._judge_one(key, seen, getattr(oracle, symbol), None, t, olds)
 
         oracle.t = t
-        oracle.m, oracle.v, oracle.s = stored["m"], stored["v"], stored["s"]
+        oracle.m, oracle.v, oracle.s = (stored.get(symbol) for symbol in ("m", "v", "s"))
         expected = oracle.apply(param, grad)
         if not error.decided:
             expected = Tracked(expected.value, np.inf, arithmetic, self._k)
@@ -421,11 +428,11 @@ class Trajectory:
 
     def judge(self, state: Mapping[str, Any], names: Mapping[str, str] | None = None) -> list[Comparison]:
         """Compare the parameter and its state with the oracle's, within the accumulated bounds."""
-        names = {**torch_adam_names(), **(names or {})}
+        names = torch_adam_names() if names is None else names
         comparisons = [
             compare(names[symbol], flat(state[names[symbol]]), getattr(self.oracle, symbol))
             for symbol in ("m", "v", "s")
-            if names[symbol] in state and isinstance(getattr(self.oracle, symbol), Tracked)
+            if names.get(symbol) in state and isinstance(getattr(self.oracle, symbol), Tracked)
         ]
         return [*comparisons, compare("param", flat(self._param), self.expected)]
 

@@ -5,20 +5,15 @@ Load it from a conftest: `pytest_plugins = ["radam.audit.pytest_plugin"]`.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import pytest
 import torch
 
 from radam.audit.subject import Subject
-from radam.audit.subjects import radam as radam_subjects
+from radam.audit.subjects.finding import OWN, find
 from radam.audit.subjects.radam import Family
 
 _SUBJECT = pytest.StashKey[Subject]()
 _FAMILY = pytest.StashKey["Family | None"]()
-
-OWN = "radam:RAdam"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -39,36 +34,10 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.empty(0, device=config.getoption("--device"))
     except Exception as error:
         raise pytest.UsageError(f"--device {config.getoption('--device')}: {error}") from None
-    subject, family = load(config.getoption("--subject") or OWN)
-    config.stash[_SUBJECT], config.stash[_FAMILY] = subject, family
-
-
-def load(specification: str) -> tuple[Subject, Family | None]:
-    """The Subject that MODULE:NAME stands for, with its class where it is one.
-
-    Raises:
-        pytest.UsageError: it does not name an optimizer class or a Subject; says why.
-    """
-    module, separator, name = specification.partition(":")
-    if not (module and separator and name):
-        raise pytest.UsageError(f"--subject must be MODULE:NAME, but is {specification!r}")
     try:
-        value: Any = importlib.import_module(module)
-        for part in name.split("."):
-            value = getattr(value, part)
-    except Exception as error:
-        raise pytest.UsageError(f"--subject {specification}: {type(error).__name__}: {error}") from None
-    if isinstance(value, Subject):
-        return value, None
-    if not (isinstance(value, type) and issubclass(value, torch.optim.Optimizer)):
-        raise pytest.UsageError(f"--subject {specification} is neither an optimizer class nor a Subject: {value!r}")
-    if specification == OWN:
-        return radam_subjects.radam_subject(), radam_subjects.family(value)
-    if not radam_subjects.takes_radams_constructor(value):
-        raise pytest.UsageError(
-            f"--subject {specification} does not take RAdam's constructor: describe it by a radam.audit.Subject"
-        )
-    return radam_subjects.from_class(value, module), radam_subjects.family(value, module)
+        config.stash[_SUBJECT], config.stash[_FAMILY] = find(config.getoption("--subject") or OWN)
+    except ValueError as error:
+        raise pytest.UsageError(f"--subject {error}") from None
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from hypothesis.strategies import SearchStrategy
@@ -59,6 +59,54 @@ class Oracle(Protocol):
 
     def scalar_error(self, t: int, scalars: Literal["textbook", "exact"]) -> ScalarError:
         """The error of float64 scalars at t, of the usual formulas or of ones without cancellation."""
+
+
+class _Certain(NamedTuple):
+    size: float = 0.0
+    eps: float = 0.0
+    rho: float = 0.0
+    decided: bool = True
+
+
+class Recurrence:
+    """Base of an oracle: a subclass writes `advance` and `apply`.
+
+    Scalars that it computes from t go through `self.scalar(value, relative_error)`, with the error that the usual
+    float64 formula may have; hyper-parameters and constants need not.
+
+    Example:
+        >>> class SGD(Recurrence):
+        ...     def apply(self, param, grad):
+        ...         return param - 0.1 * grad
+        >>> SGD().step(1.0, 2.0)
+        0.8
+    """
+
+    scalars: Literal["textbook", "exact"] = "textbook"
+
+    def __init__(self) -> None:
+        self.t = 0
+        self.m: Any = None
+        self.v: Any = None
+        self.s: Any = None
+        self.scalar: Callable[[float, float], Any] = lambda value, relative_error: value
+
+    def advance(self, param: Any, grad: Any) -> None:
+        """Move t, m, v and s by one step."""
+        self.t += 1
+
+    def apply(self, param: Any, grad: Any) -> Any:
+        """The new parameter, from the state as it stands."""
+        raise NotImplementedError
+
+    def step(self, param: Any, grad: Any) -> Any:
+        """`advance`, then `apply`."""
+        self.advance(param, grad)
+        return self.apply(param, grad)
+
+    def scalar_error(self, t: int, scalars: Literal["textbook", "exact"] = "textbook") -> ScalarError:
+        """No branch is ever in doubt."""
+        return _Certain()
 
 
 def torch_adam_names() -> dict[str, str]:

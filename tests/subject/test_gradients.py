@@ -119,7 +119,7 @@ def test_a_sparse_gradient_is_refused(subject: Subject, family: Family, options:
     run(lockstep, steps)
     before = held(subject, lockstep.optimizer)
     p.grad = sparse([1.0, 2.0], 3, p.dtype)
-    with pytest.raises(RuntimeError, match="(?i)sparse"):
+    with pytest.raises(RuntimeError, match=r"(?i)sparse"):
         lockstep.optimizer.step()
     assert_same(held(subject, lockstep.optimizer), before, "a step on a sparse gradient")
     p.grad = None
@@ -136,7 +136,7 @@ def test_a_sparse_gradient_is_refused_in_every_dtype_and_group(
     before = held(subject, lockstep.optimizer)[1]
     set_gradients([groups[0][0]], 5)
     groups[1][0].grad = sparse([1.0, 2.0], 3, dtype)
-    with pytest.raises(RuntimeError, match="(?i)sparse"):
+    with pytest.raises(RuntimeError, match=r"(?i)sparse"):
         lockstep.optimizer.step()
     assert_same(held(subject, lockstep.optimizer)[1:], [before], "a step on a sparse gradient in the second group")
 
@@ -395,7 +395,7 @@ def test_gradients_of_another_dtype_are_converted(
 
 
 def test_elements_do_not_depend_on_each_other(subject: Subject, family: Family) -> None:
-    """A matrix and its rows as parameters of their own: the same numbers within the bounds, with nothing centred or normed."""
+    """A matrix, and its rows as parameters of their own: nothing is centred or divided by a norm."""
     rng = np.random.default_rng(5)
     grads = torch.from_numpy(rng.standard_normal((10, 4, 3)) + 3.0).to(driving.HERE)
     options = {"lr": 0.1, "weight_decay": 0.1}

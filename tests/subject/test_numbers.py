@@ -21,15 +21,22 @@ BOUNDARY_LIMIT = 24
 DECAY_KIND = ("weight_decouple", "absolute")
 """Options of the decay object, the same for all groups."""
 
-DTYPES = pytest.mark.parametrize(
-    "dtypes",
-    [
-        pytest.param((torch.float64,), id="float64"),
-        pytest.param((torch.float32,), id="float32"),
-        pytest.param((torch.bfloat16, torch.float16), id="half"),
-        pytest.param((torch.complex64, torch.complex128), id="complex"),
-    ],
-)
+KINDS = {
+    "float64": (torch.float64,),
+    "float32": (torch.float32,),
+    "half": (torch.bfloat16, torch.float16),
+    "complex": (torch.complex64, torch.complex128),
+}
+"""Dtypes by the name of the capability that a subject declares; every subject has the first two."""
+
+
+@pytest.fixture(params=KINDS, scope="session")
+def dtypes(request: pytest.FixtureRequest, subject: Subject) -> tuple[torch.dtype, ...]:
+    if subject.supports is not None and request.param not in {"float64", "float32", *subject.supports}:
+        pytest.skip(f"the subject does not declare {request.param!r} among what it supports")
+    if subject.oracle is None:
+        pytest.skip("the subject has no oracle")
+    return KINDS[request.param]
 
 
 def steps_across_boundary(case: Case) -> int:
@@ -69,17 +76,13 @@ def drive(subject: Subject, case: Case, device: torch.device, **more: Any) -> Lo
     return lockstep
 
 
-@DTYPES
 @given(data=st.data())
 def test_every_step(
     subject: Subject, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
 ) -> None:
-    if subject.oracle is None:
-        pytest.skip("the subject has no oracle")
     drive(subject, data.draw(cases(subject.hyperparameters, dtypes), label="case"), device)
 
 
-@DTYPES
 @given(data=st.data())
 def test_every_step_of_each_implementation(
     subject: Subject, family: Family, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
@@ -96,7 +99,6 @@ def is_ordinary(options: dict[str, Any]) -> bool:
     return bool(beta2 <= 1 - 1e-6 and abs(beta2 - 0.6) > 1e-6 and options["eps"] >= 1e-12)
 
 
-@DTYPES
 @given(data=st.data())
 def test_nothing_ordinary_is_left_out(
     subject: Subject, family: Family, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from radam.audit.subject import Subject
 from radam.audit.subjects import radam as subjects
+from radam.audit.subjects.finding import find
 
 LR = 3e-3
 
@@ -56,20 +56,10 @@ def named(specification: str | None = None) -> list[Configuration]:
     """
     if specification is None:
         return configurations()
-    module, separator, name = specification.partition(":")
-    if not (module and separator and name):
-        raise ValueError(f"must be MODULE:NAME, but is {specification!r}")
-    try:
-        value: Any = importlib.import_module(module)
-        for part in name.split("."):
-            value = getattr(value, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{specification}: {error}") from None
-    if not (isinstance(value, type) and issubclass(value, torch.optim.Optimizer)):
-        raise ValueError(f"{specification} is not an optimizer class, but {value!r}")
-    if not subjects.takes_radams_constructor(value):
-        raise ValueError(f"{specification} does not take RAdam's constructor")
-    return configurations(value, module)
+    _, family = find(specification)
+    if family is None:
+        raise ValueError(f"{specification} is a Subject: give an optimizer class that takes RAdam's constructor")
+    return configurations(family.optimizer, specification.partition(":")[0])
 
 
 def configurations(
