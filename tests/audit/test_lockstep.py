@@ -15,6 +15,7 @@ import torch
 import radam
 from radam.audit import Discrepancy, Lockstep
 from radam.audit.lockstep import arithmetic_of, flat, same_bits
+from radam.audit.subject import torch_adam_names
 from radam.audit.subjects.radam import adam_oracle, oracle
 
 STEPS = 10
@@ -354,7 +355,7 @@ def test_other_names_of_the_state() -> None:
             return result
 
     params = parameters()
-    lockstep = Lockstep(Other(params, **OPTIONS), [OPTIONS], oracle, state={"m": "momentum"})
+    lockstep = Lockstep(Other(params, **OPTIONS), [OPTIONS], oracle, state={**torch_adam_names(), "m": "momentum"})
     assert set(drive(lockstep, params).record.tallies) == {"momentum", "exp_avg_sq", "max_exp_avg_sq", "param"}
     params = parameters()
     with pytest.raises(Discrepancy, match="'exp_avg' of group 0 parameter 0 is missing"):

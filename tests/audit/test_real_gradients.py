@@ -164,7 +164,7 @@ def test_a_loss_that_is_not_finite_is_a_failure() -> None:
         (["--device", "abacus"], "--device abacus"),
         (["--subject", "radam"], "MODULE:NAME"),
         (["--subject", "radam:Adamant"], "Adamant"),
-        (["--subject", "radam:WeightDecay"], "not an optimizer class"),
+        (["--subject", "radam:WeightDecay"], "neither an optimizer class"),
         (["--subject", "torch.optim:RAdam"], "does not take RAdam's constructor"),
         (["--json", "/nowhere/report.json"], "there is no folder"),
         (["--plot", "picture.xyz"], "the suffix must be one of"),
