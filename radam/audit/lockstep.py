@@ -231,15 +231,16 @@ class Lockstep:
             raise Discrepancy(text)
 
     def _judge(self, before: Sequence[_Before]) -> None:
-        buckets: dict[tuple[int, int, torch.dtype], list[_Before]] = {}
+        buckets: dict[tuple[int, int, torch.dtype, bool], list[_Before]] = {}
         for old in before:
             if old.grad is None:
                 self._judge_untouched(old)
                 continue
             self._steps_of[old.param] = old.t
             self._judge_bookkeeping(old)
-            buckets.setdefault((old.group, old.t, old.param.dtype), []).append(old)
-        for (group, t, _), olds in buckets.items():
+            has_maximum = self._names.get("s") in self.optimizer.state.get(old.param, {})
+            buckets.setdefault((old.group, old.t, old.param.dtype, has_maximum), []).append(old)
+        for (group, t, _, _), olds in buckets.items():
             self._judge_numbers(self.options[group], t, olds)
 
     def _judge_untouched(self, old: _Before) -> None:
@@ -264,7 +265,8 @@ class Lockstep:
             self._find(f"the gradient of {old.name} should not be written to, but has changed", dtype, t)
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():
-            if symbol != "s" and key not in stored:
+            # A maximum is there from the first step with AMSGrad on.
+            if key not in stored and (symbol != "s" or symbol in old.state):
                 self._find(f"state {key!r} of {old.name} is missing", dtype, t)
                 return
         step = self._names.get("t")

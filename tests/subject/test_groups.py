@@ -204,6 +204,21 @@ def test_parameters_whose_first_gradients_come_late(subject: Subject, family: Fa
         assert seen == 22 - i, f"step = {seen} of parameter {i}, but should be {22 - i}"
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_late_parameters_meet_options_that_have_changed(subject: Subject, family: Family, name: str) -> None:
+    """At the same t as others before them, but under other options: nothing is remembered by t alone."""
+    params = [parameter((3,), seed=i) for i in range(8)]
+    lockstep = start(subject, family, [params], BASE)
+    default = lockstep.optimizer.param_groups[0][name]
+    for step in range(16):
+        value = (default, *OTHERS[name])[step % 3]
+        lockstep.optimizer.param_groups[0][name] = lockstep.options[0][name] = value
+        set_gradients(params, step)
+        for param in params[step + 1 :]:
+            param.grad = None
+        lockstep.step()
+
+
 @pytest.mark.parametrize("absent", [0, 1, 2])
 def test_a_parameter_that_skips_steps(subject: Subject, family: Family, absent: int) -> None:
     """First, middle or last of its group: the others go on without it, and it goes on from where it was."""

@@ -39,7 +39,8 @@ def sent_to(lockstep: Lockstep, subject: Subject, family: Family, steps: int) ->
 @everywhere
 @pytest.mark.parametrize("steps", [98, 999, 4998, 10**5, 10**6])
 def test_steps_far_away(subject: Subject, family: Family, options: dict[str, Any], steps: int) -> None:
-    params = [parameter((4,)), parameter((2,), torch.float32, seed=1), parameter((3,), torch.bfloat16, seed=2)]
+    dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.float16, torch.complex64)
+    params = [parameter((3,), dtype, seed=i) for i, dtype in enumerate(dtypes)]
     lockstep = start(subject, family, [params], options)
     run(lockstep, 2)
     lockstep = sent_to(lockstep, subject, family, steps)
@@ -95,6 +96,18 @@ def test_boundaries_that_come_late_or_never(
 def test_betas_at_their_ends(subject: Subject, family: Family, beta1: float, beta2: float) -> None:
     for more in ({}, {"amsgrad": True, "weight_decay": 0.1, "weight_decouple": False}):
         run(start(subject, family, [[parameter((3,))]], {"lr": 0.1, "betas": (beta1, beta2), "eps": 1e-3, **more}), 9)
+
+
+def test_updates_of_any_magnitude(subject: Subject, family: Family) -> None:
+    """After a spike m outlives v: m/sqrt(v) grows to 1e5, and nothing bounds the step."""
+    p = parameter((4,))
+    options = {"lr": 0.1, "betas": (0.999, 0.75), "eps": 0.0}
+    lockstep = start(subject, family, [[p]], options)
+    run(lockstep, 3, scale=1e6)
+    run(lockstep, 140, 1, scale=1e-6)
+    state = lockstep.optimizer.state[p]
+    largest = (state[subject.state["m"]] / state[subject.state["v"]].sqrt()).abs().max()
+    assert largest > 1e5, f"m/sqrt(v) = {largest}: the test has lost its point"
 
 
 # Equality at the threshold

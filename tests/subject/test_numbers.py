@@ -94,9 +94,9 @@ def test_every_step_of_each_implementation(
 
 
 def is_ordinary(options: dict[str, Any]) -> bool:
-    """Whether the scalars of every step are well conditioned, and nothing but zero is too small for float32."""
+    """Whether textbook scalars are well conditioned on every step, and nothing but zero is too small for float32."""
     _, beta2 = options["betas"]
-    return bool(beta2 <= 1 - 1e-6 and abs(beta2 - 0.6) > 1e-6 and options["eps"] >= 1e-12)
+    return bool(beta2 <= 1 - 1e-4 and abs(beta2 - 0.6) > 1e-6 and options["eps"] >= 1e-12)
 
 
 @given(data=st.data())

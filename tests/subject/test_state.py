@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 import torch
 
 from radam.audit import Subject
+from radam.audit.lockstep import same_bits
 from radam.audit.subjects.radam import Family
 from tests.subject.driving import (
     ACROSS,
@@ -251,14 +252,43 @@ def test_the_decay_object_survives(subject: Subject, family: Family, way: str) -
         run(lockstep, ACROSS)
 
 
+class Penalty:
+    """A decay of someone's own: L2 with a coefficient that only the object knows."""
+
+    def __init__(self, coefficient: float) -> None:
+        self.coefficient = coefficient
+
+    def defaults(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, param: torch.Tensor, grad: torch.Tensor, group: Mapping[str, Any]) -> torch.Tensor:
+        return grad + self.coefficient * param
+
+
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch.save of the optimizer", "state_dict into itself"])
+def test_a_decay_object_of_ones_own_survives(subject: Subject, family: Family, way: str) -> None:
+    options = {"lr": 0.1, "weight_decay": 0.25, "weight_decouple": False}
+    optimizer = family.optimizer([parameter((3,)), parameter((2,), torch.bfloat16)], 0.1, weight_decay=Penalty(0.25))
+    lockstep = follow(subject, optimizer, [options])
+    for _ in range(3):
+        lockstep.follow(WAYS[way](family, lockstep.optimizer, options))
+        run(lockstep, 3)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_amsgrad_on_and_off_in_mid_run(subject: Subject, family: Family, dtype: torch.dtype) -> None:
     """Turned on late it starts from zeros, turned off it is left alone, turned on again it goes on from there."""
+    name = subject.state["s"]
     for first in (True, False):
         lockstep = start(subject, family, [[parameter((4,), dtype)]], {"lr": 0.1, "betas": (0.8, 0.7)})
         for phase, amsgrad in enumerate((first, not first, first, not first)):
+            before = held(subject, lockstep.optimizer)[0].get(name)
             lockstep.optimizer.param_groups[0]["amsgrad"] = lockstep.options[0]["amsgrad"] = amsgrad
             run(lockstep, 5, phase, scale=10.0**-phase)
+            after = held(subject, lockstep.optimizer)[0].get(name)
+            if before is not None and not amsgrad:
+                assert after is not None, f"{name} is gone, but should be left alone while amsgrad is off"
+                assert same_bits(after, before), f"{name} = {after}, but should stay {before} while amsgrad is off"
         for amsgrad in (True, False):
             fresh = loaded_into_another(family, lockstep.optimizer, {}, copy.deepcopy(lockstep.optimizer.state_dict()))
             lockstep.follow(fresh)
