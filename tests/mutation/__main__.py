@@ -135,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong = [f"tests.mutation.wrong:{name}" for name in options.names or [mutant.name for mutant in MUTANTS]]
     right = [] if options.names else list(RIGHT)
     torch.set_num_threads(1)
+    # What this process has imported, its children need not.
+    verify("radam:RAdam", ordered_tests()[:1])
     results = []
     bad = []
     for verdict in verdicts([*right, *wrong], ordered_tests(), options.jobs, options.limit):

@@ -94,9 +94,13 @@ def test_every_step_of_each_implementation(
 
 
 def is_ordinary(options: dict[str, Any]) -> bool:
-    """Whether textbook scalars are well conditioned on every step, and nothing but zero is too small for float32."""
+    """Whether textbook scalars are well conditioned on every step, and no number leaves the range of its dtype.
+
+    Large steps and large decay together diverge, which float16 does not hold for long.
+    """
     _, beta2 = options["betas"]
-    return bool(beta2 <= 1 - 1e-4 and abs(beta2 - 0.6) > 1e-6 and options["eps"] >= 1e-12)
+    decided = beta2 <= 1 - 1e-4 and abs(beta2 - 0.6) > 1e-6
+    return bool(decided and options["eps"] >= 1e-12 and options["lr"] <= 0.1 and options["weight_decay"] <= 1)
 
 
 @given(data=st.data())
