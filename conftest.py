@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.subject.tally import TALLY, Tally
 
@@ -23,8 +23,10 @@ _COMMON = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.register_profile("quick", _COMMON, max_examples=60)
-settings.register_profile("thorough", _COMMON, max_examples=3000)
+settings.register_profile("thorough", _COMMON, max_examples=1500)
 settings.register_profile("exhaustive", _COMMON, max_examples=50000)
+# For measuring power: the same examples each time, and no smaller one is looked for.
+settings.register_profile("find", _COMMON, max_examples=60, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("quick")
 
 

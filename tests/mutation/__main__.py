@@ -60,7 +60,7 @@ def verify(subject: str, tests: Sequence[str]) -> tuple[int, str, str]:
     first = _FirstFailure()
     status = 0
     for file in tests:
-        arguments = ["-x", "-q", "-p", "no:cacheprovider", "--subject", subject, file]
+        arguments = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=find", "--subject", subject, file]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             status = int(pytest.main(arguments, plugins=[first]))
         if status:
@@ -121,6 +121,25 @@ def _rank(stem: str) -> int:
     return FIRST.index(stem) if stem in FIRST else 0
 
 
+def table(results: Sequence[Verdict]) -> str:
+    """Markdown: how many wrong optimizers were found, by the part that is wrong, and in what time."""
+    by_name = {result.subject: result for result in results}
+    parts: dict[str, list[Verdict]] = {}
+    for mutant in MUTANTS:
+        if mutant.name in by_name:
+            parts.setdefault(mutant.part, []).append(by_name[mutant.name])
+    lines = ["| part | wrong | found | seconds, median | seconds, most |", "|---|--:|--:|--:|--:|"]
+    parts["all"] = [by_name[mutant.name] for mutant in MUTANTS if mutant.name in by_name]
+    for part, members in parts.items():
+        seconds = sorted(verdict.seconds for verdict in members)
+        found = sum(verdict.outcome == "found" for verdict in members)
+        lines.append(f"| {part} | {len(members)} | {found} | {seconds[len(seconds) // 2]:.1f} | {seconds[-1]:.1f} |")
+    for name in RIGHT:
+        if name in by_name:
+            lines.append(f"\nRight: `{name}` {by_name[name].outcome}.")
+    return "\n".join(lines) + "\n"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the catalogue, print what survives, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
@@ -128,6 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one optimizer (default: 300)")
     parser.add_argument("--json", type=Path, help="write the verdicts to this file")
+    parser.add_argument("--markdown", type=Path, help="write a table by part of the optimizer to this file")
     options = parser.parse_args(argv)
     unknown = set(options.names) - {mutant.name for mutant in MUTANTS}
     if unknown:
@@ -147,6 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{verdict.outcome:8} {verdict.seconds:6.1f} s  {verdict.subject}  {verdict.test}", flush=True)
         if options.json:
             options.json.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    if options.markdown:
+        options.markdown.write_text(table(results))
     found = sum(result.outcome == "found" and result.subject not in right for result in results)
     alarms = sum(result.outcome != "passed" and result.subject in right for result in results)
     print(f"\n{found} of {len(wrong)} wrong optimizers found, {alarms} of {len(right)} right ones accused")
