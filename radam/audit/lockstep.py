@@ -171,6 +171,23 @@ class Lockstep:
             self._steps_of[param] = int(stored.get(self._names.get("t"), 0))
         return self._steps_of[param]
 
+    def jump(self, param: torch.Tensor, steps: int) -> None:
+        """Let a parameter that has state be one that has taken `steps` steps: its step count is set, and nothing else.
+
+        Raises:
+            ValueError: the optimizer's step count cannot hold the number.
+        """
+        stored, name = self.optimizer.state[param], self._names["t"]
+        if isinstance(stored[name], torch.Tensor):
+            stored[name].fill_(steps)
+        else:
+            stored[name] = type(stored[name])(steps)
+        if float(stored[name]) != steps:
+            raise ValueError(
+                f"steps must be a number that {name} can hold, but is {steps!r}, and {stored[name]!r} is held"
+            )
+        self._steps_of[param] = steps
+
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Go on with another optimizer, for example a copy of the first one, that should be in the same state."""
         old = [param for group in self.optimizer.param_groups for param in group["params"]]

@@ -6,26 +6,39 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 SAMPLE = (
-    "r_float32",
+    "rho_float32",
     "threshold_tolerant",
-    "eps_inside_root",
+    "step_per_group",
+    "bias1_missing_in_sgd",
+    "eps_times_bias2",
     "decay_after_update",
-    "foreach_r_float32",
-    "r_capped_late",
+    "l2_into_m_only",
+    "v_of_momentum",
+    "sgd_by_gradient",
+    "amsgrad_late_starts_at_one",
+    "maximize_flips_l2",
+    "lr_of_first_group",
+    "pickle_loses_decay",
+    "closure_twice",
+    "maximize_in_place",
+    "gradient_in_memory_order",
+    "half_rounded_twice",
+    "complex_square",
+    "size_times_one_plus_1e10",
+    "after_1000_no_rectification",
+    "nan_lr_accepted",
+    "gradients_kept",
 )
 
 
-@pytest.mark.parametrize("names", [SAMPLE])
-def test_each_is_found(names: tuple[str, ...]) -> None:
+def test_each_is_found() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "tests.mutation", *names],
+        [sys.executable, "-m", "tests.mutation", *SAMPLE],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert f"{len(names)} of {len(names)} wrong optimizers found" in result.stdout, result.stdout + result.stderr
+    assert f"{len(SAMPLE)} of {len(SAMPLE)} wrong optimizers found" in result.stdout, result.stdout + result.stderr
     assert result.returncode == 0

@@ -15,8 +15,8 @@ from radam.audit.strategies import Case, cases
 from radam.audit.subjects.radam import Family
 from tests.subject.tally import TALLY
 
-BOUNDARY_LIMIT = 24
-"""Sequences follow a configuration across its first adaptive step where that comes within so many steps."""
+NEAR = 24
+"""A first adaptive step up to here is walked to; a later one is jumped to."""
 
 DECAY_KIND = ("weight_decouple", "absolute")
 """Options of the decay object, the same for all groups."""
@@ -39,18 +39,18 @@ def dtypes(request: pytest.FixtureRequest, subject: Subject) -> tuple[torch.dtyp
     return KINDS[request.param]
 
 
-def steps_across_boundary(case: Case) -> int:
-    """How many steps take every group of the case at least two steps beyond its first adaptive one, 8 at least."""
-    first = [
+def first_adaptive_steps(case: Case) -> list[int | None]:
+    """The first adaptive step of each group; None for groups that have none, or have nothing else."""
+    return [
         reference.rectification.first_adaptive_step(options["betas"][1], options["threshold"])
-        for options in case.options
         if "threshold" in options
+        else None
+        for options in case.options
     ]
-    return max([8, *(t + 2 for t in first if t is not None and t <= BOUNDARY_LIMIT)])
 
 
 def drive(subject: Subject, case: Case, device: torch.device, **more: Any) -> Lockstep:
-    """Take the steps of a case in lock-step, across its boundary."""
+    """Take the steps of a case in lock-step: 8 at least, and two beyond the first adaptive one of each group."""
     parameters = [[torch.nn.Parameter(param.detach().to(device)) for param in group] for group in case.parameters()]
     groups = [
         {"params": params, **{name: value for name, value in options.items() if name not in DECAY_KIND}}
@@ -68,10 +68,16 @@ def drive(subject: Subject, case: Case, device: torch.device, **more: Any) -> Lo
     )
     flat = [param for group in parameters for param in group]
     gradients = case.gradients(parameters)
-    for _ in range(steps_across_boundary(case)):
+    first = first_adaptive_steps(case)
+    for step in range(max([8, *(t + 2 for t in first if t is not None and t <= NEAR)])):
         for param, gradient in zip(flat, next(gradients), strict=True):
             param.grad = gradient if gradient is None else gradient.to(device)
         lockstep.step()
+        if step == 2:
+            for params, t in zip(parameters, first, strict=True):
+                for param in params:
+                    if t is not None and t > NEAR and lockstep.steps_of(param) > 0:
+                        lockstep.jump(param, t - 3)
     TALLY.add(lockstep.record)
     return lockstep
 
