@@ -310,10 +310,13 @@ class _Adaptive(_Optimizer):
         return param
 
     def _decayed(self, param: Array) -> Array:
-        """Decoupled decay (Loshchilov & Hutter 2019, algorithm 2): p (1 - lr wd), or p (1 - wd) when absolute."""
+        """Decoupled decay (Loshchilov & Hutter 2019, algorithm 2): p - lr wd p, or p - wd p when absolute.
+
+        An error bound of this form covers p (1 - lr wd) as well; not the other way round, where lr wd is near 1.
+        """
         if not self.weight_decouple or self.weight_decay == 0 or self.lr == 0 or not self._decays(self.t):
             return param
-        return param * (1 - (self.weight_decay if self.absolute else self.lr * self.weight_decay))
+        return param - (self.weight_decay if self.absolute else self.lr * self.weight_decay) * param
 
     def _adaptive_scalars(self) -> tuple[Number, Number]:
         """Return size and e of an adaptive step.

@@ -23,8 +23,13 @@ import pytest
 import torch
 
 from tests.mutation.catalogue import MUTANTS
+from tests.mutation.variants import VARIANTS
 
-RIGHT = ("tests.mutation.right_loop:RAdam", "tests.mutation.right_foreach:RAdam")
+RIGHT = (
+    "tests.mutation.right_loop:RAdam",
+    "tests.mutation.right_foreach:RAdam",
+    *(f"tests.mutation.variants:{variant.name}" for variant in VARIANTS),
+)
 FIRST = ("test_signature", "test_threshold", "test_closure", "test_state", "test_gradients", "test_groups")
 """The order of the files: what finds most in least time."""
 
@@ -144,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the catalogue, print what survives, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("names", nargs="*", help="mutants (default: all, and the right ones)")
+    parser.add_argument("--right", action="store_true", help="the right ones alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--limit", type=float, default=300.0, help="seconds for one optimizer (default: 300)")
     parser.add_argument("--json", type=Path, help="write the verdicts to this file")
@@ -152,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = set(options.names) - {mutant.name for mutant in MUTANTS}
     if unknown:
         parser.error(f"no mutant is called {', '.join(sorted(unknown))}")
-    wrong = [f"tests.mutation.wrong:{name}" for name in options.names or [mutant.name for mutant in MUTANTS]]
+    names = [] if options.right else options.names or [mutant.name for mutant in MUTANTS]
+    wrong = [f"tests.mutation.wrong:{name}" for name in names]
     right = [] if options.names else list(RIGHT)
     torch.set_num_threads(1)
     # What this process has imported, its children need not.
