@@ -208,6 +208,7 @@ class Lockstep:
         Raises:
             Discrepancy: something is out of bounds; says what, and where.
         """
+        __tracebackhide__ = True
         before: list[_Before] = []
 
         def evaluate() -> Any:
@@ -242,12 +243,14 @@ class Lockstep:
         return result
 
     def _find(self, message: str, dtype: torch.dtype, step: int) -> None:
+        __tracebackhide__ = True
         text = f"{message} [{self._describe}, {str(dtype).removeprefix('torch.')}, step {step}]"
         self.record.findings.append(text)
         if not self._keep_going:
             raise Discrepancy(text)
 
     def _judge(self, before: Sequence[_Before]) -> None:
+        __tracebackhide__ = True
         buckets: dict[tuple[int, int, torch.dtype, bool], list[_Before]] = {}
         for old in before:
             if old.grad is None:
@@ -311,6 +314,7 @@ class Lockstep:
                 )
 
     def _judge_numbers(self, options: Mapping[str, Any], t: int, olds: Sequence[_Before]) -> None:
+        __tracebackhide__ = True
         arithmetic, storage = arithmetic_of(olds[0].param)
         oracle = self._oracle(options)
 
@@ -363,6 +367,7 @@ class Lockstep:
     def _judge_one(
         self, quantity: str, seen: Array, expected: Tracked, storage: Precision | None, t: int, olds: Sequence[_Before]
     ) -> None:
+        __tracebackhide__ = True
         comparison = compare(quantity, seen, expected, storage)
         name, index = _locate(olds, comparison.index)
         comparison = replace(comparison, index=index)

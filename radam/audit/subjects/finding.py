@@ -41,4 +41,4 @@ def find(specification: str) -> tuple[Subject, Family | None]:
         return family_of_radam.radam_subject(), family_of_radam.family(value)
     if not family_of_radam.takes_radams_constructor(value):
         raise ValueError(f"{specification} does not take RAdam's constructor: describe it by a radam.audit.Subject")
-    return family_of_radam.from_class(value, module), family_of_radam.family(value, module)
+    return family_of_radam.from_class(value, module, specification), family_of_radam.family(value, module)

@@ -98,10 +98,10 @@ def family(optimizer: type[torch.optim.Optimizer], module: str | None = None) ->
     return Family(optimizer, radam.WeightDecay)
 
 
-def from_class(optimizer: type[torch.optim.Optimizer], module: str | None = None) -> Subject:
+def from_class(optimizer: type[torch.optim.Optimizer], module: str | None = None, name: str | None = None) -> Subject:
     """A Subject for a class that takes RAdam's constructor: judged by RAdam's oracle, with textbook scalars."""
     return Subject(
-        name=f"{module or optimizer.__module__}:{optimizer.__qualname__}",
+        name=name or f"{module or optimizer.__module__}:{optimizer.__qualname__}",
         build=family(optimizer, module).build,
         hyperparameters=radam_hyperparameters(),
         oracle=oracle,
