@@ -23,7 +23,7 @@ _COMMON = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.register_profile("quick", _COMMON, max_examples=60)
-settings.register_profile("thorough", _COMMON, max_examples=1500)
+settings.register_profile("thorough", _COMMON, max_examples=1000)
 settings.register_profile("exhaustive", _COMMON, max_examples=50000)
 # For measuring power: the same examples each time, and no smaller one is looked for.
 settings.register_profile("find", _COMMON, max_examples=60, derandomize=True, phases=[Phase.explicit, Phase.generate])

@@ -279,7 +279,7 @@ def test_lazily_negated_gradients(subject: Subject, family: Family) -> None:
 
 
 @everywhere
-@pytest.mark.parametrize("scale", [1e6, 1e3, 1e-4, 1e-8, 1e-12])
+@pytest.mark.parametrize("scale", [1e15, 1e12, 1e6, 1e3, 1e-4, 1e-8, 1e-12, 1e-15])
 def test_gradients_of_any_magnitude(subject: Subject, family: Family, options: dict[str, Any], scale: float) -> None:
     dtypes = (torch.float64, torch.float32, torch.bfloat16, torch.complex128)
     params = [parameter((5,), dtype, scale=size) for dtype in dtypes for size in (1.0, 0.0)]
