@@ -14,7 +14,7 @@ import multiprocessing.connection
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,24 @@ RIGHT = (
     "tests.mutation.right_foreach:RAdam",
     *(f"tests.mutation.variants:{variant.name}" for variant in VARIANTS),
 )
-FIRST = ("test_signature", "test_threshold", "test_closure", "test_state", "test_gradients", "test_groups")
-"""The order of the files: what finds most in least time."""
+FIRST = ("test_signature", "test_threshold", "test_groups")
+ABOUT = {
+    "weight decay": "test_groups",
+    "moments": "test_gradients",
+    "maximize": "test_gradients",
+    "plumbing": "test_groups",
+    "state and resume": "test_state",
+    "amsgrad": "test_state",
+    "closure": "test_closure",
+    "gradient handling": "test_gradients",
+    "layout": "test_layouts",
+    "dtype": "test_dtypes",
+    "complex": "test_dtypes",
+    "only then": "test_long_runs",
+    "validation": "test_constructor",
+    "memory": "test_memory",
+}
+"""The file that is about a part of an optimizer: it is run first, then what finds most in least time, then the rest."""
 
 
 @dataclass
@@ -81,8 +97,8 @@ def _child(connection: multiprocessing.connection.Connection, subject: str, test
     os._exit(0)
 
 
-def verdicts(subjects: Sequence[str], tests: Sequence[str], jobs: int, limit: float) -> Iterator[Verdict]:
-    """Verify optimizers in processes of their own, `jobs` at a time, each for at most `limit` seconds."""
+def verdicts(subjects: Mapping[str, Sequence[str]], jobs: int, limit: float) -> Iterator[Verdict]:
+    """Verify optimizers, each by its tests, in processes of their own, `jobs` at a time, each for at most `limit` seconds."""
     context = multiprocessing.get_context("fork")
     waiting = list(subjects)
     running: dict[Any, tuple[str, Any, float]] = {}
@@ -90,7 +106,7 @@ def verdicts(subjects: Sequence[str], tests: Sequence[str], jobs: int, limit: fl
         while waiting and len(running) < jobs:
             subject = waiting.pop(0)
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_child, args=(sender, subject, tests))
+            process = context.Process(target=_child, args=(sender, subject, subjects[subject]))
             process.start()
             sender.close()
             running[receiver] = (subject, process, time.monotonic())
@@ -116,14 +132,15 @@ def verdicts(subjects: Sequence[str], tests: Sequence[str], jobs: int, limit: fl
             yield Verdict(subject.rpartition(":")[2] if "wrong" in subject else subject, outcome, test, reason, seconds)
 
 
-def ordered_tests() -> list[str]:
-    """The files of the verification, the most productive first."""
-    files = sorted(Path(__file__).parent.parent.joinpath("subject").glob("test_*.py"))
-    return [str(file) for file in sorted(files, key=lambda file: (file.stem not in FIRST, _rank(file.stem), file.stem))]
+def ordered_tests(part: str = "") -> list[str]:
+    """The files of the verification, in the order in which an optimizer that is wrong in `part` is likely to be found."""
+    files = Path(__file__).parent.parent.joinpath("subject").glob("test_*.py")
+    first = [*FIRST[:1], ABOUT.get(part, ""), *FIRST[1:]]
 
+    def rank(file: Path) -> tuple[int, str]:
+        return (first.index(file.stem) if file.stem in first else len(first), file.stem)
 
-def _rank(stem: str) -> int:
-    return FIRST.index(stem) if stem in FIRST else 0
+    return [str(file) for file in sorted(files, key=rank)]
 
 
 def table(results: Sequence[Verdict]) -> str:
@@ -159,14 +176,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no mutant is called {', '.join(sorted(unknown))}")
     names = [] if options.right else options.names or [mutant.name for mutant in MUTANTS]
-    wrong = [f"tests.mutation.wrong:{name}" for name in names]
-    right = [] if options.names else list(RIGHT)
+    parts = {mutant.name: mutant.part for mutant in MUTANTS}
+    wrong = {f"tests.mutation.wrong:{name}": ordered_tests(parts[name]) for name in names}
+    right = {} if options.names else {subject: ordered_tests() for subject in RIGHT}
     torch.set_num_threads(1)
     # What this process has imported, its children need not.
     verify("radam:RAdam", ordered_tests()[:1])
     results = []
     bad = []
-    for verdict in verdicts([*right, *wrong], ordered_tests(), options.jobs, options.limit):
+    for verdict in verdicts({**right, **wrong}, options.jobs, options.limit):
         results.append(verdict)
         expected = "passed" if verdict.subject in right else "found"
         if verdict.outcome != expected:
