@@ -98,7 +98,7 @@ def _child(connection: multiprocessing.connection.Connection, subject: str, test
 
 
 def verdicts(subjects: Mapping[str, Sequence[str]], jobs: int, limit: float) -> Iterator[Verdict]:
-    """Verify optimizers, each by its tests, in processes of their own, `jobs` at a time, each for at most `limit` seconds."""
+    """Verify optimizers by their tests in processes of their own: `jobs` at a time, each at most `limit` seconds."""
     context = multiprocessing.get_context("fork")
     waiting = list(subjects)
     running: dict[Any, tuple[str, Any, float]] = {}
@@ -133,7 +133,7 @@ def verdicts(subjects: Mapping[str, Sequence[str]], jobs: int, limit: float) -> 
 
 
 def ordered_tests(part: str = "") -> list[str]:
-    """The files of the verification, in the order in which an optimizer that is wrong in `part` is likely to be found."""
+    """The files of the verification, those first that are likely to find an optimizer that is wrong in `part`."""
     files = Path(__file__).parent.parent.joinpath("subject").glob("test_*.py")
     first = [*FIRST[:1], ABOUT.get(part, ""), *FIRST[1:]]
 
