@@ -162,3 +162,20 @@ def test_complex_is_a_pair_of_reals(subject: Subject, family: Family) -> None:
             real_one.step()
         assert_judged(complex_one)
         assert_judged(real_one)
+
+
+@pytest.mark.parametrize("more", [{}, {"optimized_update": False}, {"weight_decouple": False}], ids=str)
+@pytest.mark.parametrize("eps", [1.23456789e-3, 1e-7, 1e-16, 6e-9])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_no_scalar_is_rounded_to_half(
+    subject: Subject, family: Family, dtype: torch.dtype, eps: float, more: dict[str, Any]
+) -> None:
+    """From p = 0, with sqrt(v) about as large as eps, an option rounded to half shows in some of many elements."""
+    options = {"lr": 0.0123456789, "betas": (0.87654321, 0.98765432), "eps": eps, "weight_decay": 0.0123456789, **more}
+    param = parameter((400,), dtype, scale=0.0)
+    lockstep = start(subject, family, [[param]], options)
+    for step in range(12):
+        set_gradients([param], step, max(eps, 1e-6))
+        assert param.grad is not None
+        param.grad[::3] = 0.0
+        lockstep.step()

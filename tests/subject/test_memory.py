@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections import deque
 from typing import Any
 
 import pytest
@@ -110,3 +111,30 @@ def test_an_optimizer_is_let_go_with_its_parameters(subject: Subject, family: Fa
     gc.collect()
     kept = [name for name, reference in alive if reference() is not None]
     assert not kept, f"still alive without any reference: {kept}"
+
+
+def largest_container(optimizer: torch.optim.Optimizer) -> int:
+    """Length of the longest list, dict, set or queue that the optimizer reaches through its attributes."""
+    largest, seen, waiting = 0, set(), [vars(optimizer)]
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) in seen or not isinstance(thing, dict | list | tuple | set | frozenset | deque):
+            continue
+        seen.add(id(thing))
+        largest = max(largest, len(thing))
+        waiting.extend([*thing.keys(), *thing.values()] if isinstance(thing, dict) else thing)
+    return largest
+
+
+def test_nothing_is_remembered_of_each_step(family: Family) -> None:
+    """A cache may have a limit, but not an entry for every step there ever was."""
+    steps = 1500
+    optimizer = family.build([parameter((1,))], {})
+    param = params_of(optimizer)[0]
+    param.grad = torch.ones_like(param)
+    sizes = []
+    for _ in range(2):
+        for _ in range(steps):
+            optimizer.step()
+        sizes.append(largest_container(optimizer))
+    assert sizes[1] - sizes[0] < steps // 2, f"a container grew from {sizes[0]} to {sizes[1]} in {steps} steps"
