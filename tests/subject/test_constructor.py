@@ -36,6 +36,8 @@ NAMED = {
 """How an error may name an argument."""
 
 BAD = [
+    ("lr", torch.tensor(-0.1)),
+    ("lr", torch.tensor(NAN)),
     *(("lr", value) for value in (-1e-3, -1, -1e-300, -math.inf, NAN)),
     *(("eps", value) for value in (-1e-16, -1, -math.inf, NAN)),
     *(("betas", (beta, 0.999)) for beta in (-1e-9, -0.9, 1.0, 1, 1.5, math.inf, NAN)),
