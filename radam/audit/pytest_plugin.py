@@ -34,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.empty(0, device=config.getoption("--device"))
     except Exception as error:
         raise pytest.UsageError(f"--device {config.getoption('--device')}: {error}") from None
+    if config.getoption("--subject"):
+        # A warning of somebody else's optimizer is no finding, whatever a suite makes of its own.
+        config.addinivalue_line("filterwarnings", "default")
     try:
         config.stash[_SUBJECT], config.stash[_FAMILY] = find(config.getoption("--subject") or OWN)
     except ValueError as error:
