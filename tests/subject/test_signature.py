@@ -182,8 +182,8 @@ def decay(
 def test_decoupled_decay_by_value(
     family: Family, kind: tuple[float, bool, bool], factor: float, shape: tuple[int, ...], dtype: torch.dtype
 ) -> None:
-    """At lr = 0.5; all factors are exact in binary, so one product is all that rounds."""
-    param, grad = parameter(shape, dtype).detach(), parameter(shape, dtype, seed=1).detach()
+    """At lr = 0.5, on whole numbers: nothing rounds, whether p is scaled or lr wd p subtracted."""
+    param, grad = parameter(shape, dtype, scale=8.0).detach().round(), parameter(shape, dtype, seed=1).detach()
     before, grad_before = param.clone(), grad.clone()
     result = decay(family, kind, 0.5, param, grad)
     assert torch.equal(param, before * factor), f"param = {param}, but should be {before * factor} [{kind}]"
