@@ -435,8 +435,7 @@ class Trajectory:
         grad = Tracked(flat(gradient), 0.0, self.arithmetic, self._k)
         m = self.oracle.m
         self.oracle.advance(previous, grad)
-        if m is not None:
-            self.oracle.m = with_lerp_room(self.oracle.m, m)
+        self.oracle.m = with_lerp_room(self.oracle.m, m)
         expected: Tracked = self.oracle.apply(previous, grad)
         error = expected.error
         if self._half:

@@ -12,6 +12,9 @@ from radam.audit import Lockstep, Subject
 from radam.audit.lockstep import same_bits
 from radam.audit.subjects.radam import Family
 
+DECAY_KIND = ("weight_decouple", "absolute")
+"""Options of the decay object, the same for all groups."""
+
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "decoupled decay": {"lr": 0.1, "weight_decay": 0.25},

@@ -13,13 +13,11 @@ import reference.rectification
 from radam.audit import Lockstep, Subject
 from radam.audit.strategies import Case, cases
 from radam.audit.subjects.radam import Family
+from tests.subject.driving import DECAY_KIND
 from tests.subject.tally import TALLY
 
 NEAR = 24
 """A first adaptive step up to here is walked to; a later one is jumped to."""
-
-DECAY_KIND = ("weight_decouple", "absolute")
-"""Options of the decay object, the same for all groups."""
 
 KINDS = {
     "float64": (torch.float64,),

@@ -25,12 +25,10 @@ from radam.audit.strategies import (
     radam_hyperparameters,
 )
 from radam.audit.subjects.radam import Family
+from tests.subject.driving import DECAY_KIND
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
 KINDS = ("normal", "none", "zeros", "some zeros", "repeat", "flip", "tiny", "expanded")
-DECAY_KIND = ("weight_decouple", "absolute")
-"""Options of the optimizer's decay object: the same for all groups."""
-
 tensors = st.builds(
     TensorCase,
     shape=st.sampled_from(SHAPES),
