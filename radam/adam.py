@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from radam import options, schedule
+from radam import interchange, options
 from radam.optimizer import AdaptiveOptimizer, Params
-from radam.schedule import Kind, Step
+from radam.schedule import Kind, Phase
 from radam.weight_decay import WeightDecay, WeightDecayFunction
 
 
@@ -35,9 +35,9 @@ class Adam(AdaptiveOptimizer):
         defaults: more values for the parameter groups; the other arguments win over it.
         variance_warmup: steps at the beginning that move only v; the momentum counts its steps from there.
         maximize: ascend instead of descend; decay still shrinks.
-        foreach: take lists of tensors at once; None where possible, False never.
-        fused: None or False.
-        capturable: False.
+        foreach: take lists of tensors at once; None where no faster kernel serves, False never.
+        fused: take adaptive steps in one pass over memory; None where possible, False never. See `kernels`.
+        capturable: keep `step` on the device and compute the scalars there, so that a CUDA graph can hold the step.
         differentiable: let autograd differentiate through the step.
 
     Raises:
@@ -104,15 +104,11 @@ class Adam(AdaptiveOptimizer):
         }
         super().__init__(params, values, weight_decay, defaults, switches)
 
-    def schedule(self, t: int, group: Mapping[str, Any]) -> Step:
+    def phases(self, group: Mapping[str, Any]) -> tuple[Phase, ...]:
         """VARIANCE_ONLY in the warm-up, ADAPTIVE after it."""
-        if t <= group["variance_warmup"]:
-            return Step(Kind.VARIANCE_ONLY)
-        return schedule.adaptive(
-            t,
-            group["lr"],
-            group["betas"],
-            group["eps"],
-            optimized_update=group["optimized_update"],
-            momentum_steps=t - group["variance_warmup"],
-        )
+        adaptive = Phase(group["variance_warmup"] + 1, Kind.ADAPTIVE)
+        return (Phase(1, Kind.VARIANCE_ONLY), adaptive) if group["variance_warmup"] else (adaptive,)
+
+    def _translated(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        own = {"optimized_update": False} if interchange.is_of_torchs_adam(group) else {}
+        return {**super()._translated(group), **own}

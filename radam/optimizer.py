@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar, cast, overload
 
 import torch
 
-from radam import kernels, options, state
-from radam.kernels import Slot
-from radam.schedule import Step
+from radam import interchange, kernels, options, schedule, state
+from radam.kernels import Slot, capturable
+from radam.rectification import Number
+from radam.schedule import Phase, Step
 from radam.weight_decay import WeightDecay, WeightDecayFunction
 
 Params = Iterable[torch.Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, torch.Tensor]]
@@ -28,11 +29,23 @@ _SWITCHES: dict[str, options.Validator] = {
     "differentiable": options.flag,
 }
 
+# A kernel cannot be two; fused has its scalars on the host; what is differentiated goes by the loop.
+_EXCLUSIVE = (
+    ("fused", "foreach"),
+    ("fused", "capturable"),
+    ("foreach", "differentiable"),
+    ("fused", "differentiable"),
+    ("capturable", "differentiable"),
+)
+
+_OFF = {"fused": None, "foreach": None, "capturable": False}
+
 
 class AdaptiveOptimizer(torch.optim.Optimizer):
     """Base of optimizers that are a schedule of scalars over Adam's moments.
 
-    A member gives `OPTIONS`, the validators of its options, and :meth:`schedule`, what one step does.
+    A member gives `OPTIONS`, the validators of its options, and :meth:`phases` and :meth:`rectification`: what its
+    steps do.
 
     A step is all or nothing in what can be checked: gradients, layouts, state and group values of all groups are
     checked after the closure, before the first write.
@@ -58,17 +71,33 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         if defaults is not None and "params" in defaults:
             raise ValueError("defaults must not contain 'params': pass the parameters as params")
         switches = {name: check(name, switches[name]) for name, check in _SWITCHES.items()}
-        for name in ("fused", "capturable"):
-            if switches[name]:
-                raise ValueError(f"{name}=True has no kernel here: pass {name}={_SWITCH_OFF[name]}")
-        if switches["foreach"] and switches["differentiable"]:
-            raise ValueError("foreach=True cannot be differentiated: with differentiable=True pass foreach=None")
+        for one, other in _EXCLUSIVE:
+            if switches[one] and switches[other]:
+                raise ValueError(
+                    f"{one}=True and {other}=True exclude each other: with {other}=True pass {one}={_OFF[one]}"
+                )
         merged = {**(defaults or {}), **self.weight_decay.defaults(), **values, **switches}
         super().__init__(params, self._validated(merged, ""))
+        _make_untraced()
 
     @abstractmethod
+    def phases(self, group: Mapping[str, Any]) -> tuple[Phase, ...]:
+        """The kinds of steps under the options of `group`, in order, each with its first step; the first is 1."""
+
+    def rectification(self, t: Number, group: Mapping[str, Any]) -> Number | float:
+        """The factor of an adaptive step at `t`, a number or a float64 tensor."""
+        return 1.0
+
     def schedule(self, t: int, group: Mapping[str, Any]) -> Step:
-        """What step `t`, counted from 1, does under the options of `group`."""
+        """What step `t`, counted from 1, does under the options of `group`.
+
+        Example:
+            >>> import torch, radam
+            >>> optimizer = radam.RAdam([torch.nn.Parameter(torch.zeros(2))])
+            >>> [optimizer.schedule(t, optimizer.param_groups[0]).kind.value for t in (5, 6)]
+            ['momentum', 'adaptive']
+        """
+        return schedule.step_at(t, self.phases(group), group, lambda t: float(self.rectification(t, group)))
 
     # Parameter groups
 
@@ -76,21 +105,35 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         decay = _DECAY_OPTIONS if isinstance(self.weight_decay, WeightDecay) else {}
         return {**self.OPTIONS, **decay}
 
-    def _validated(self, group: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """The group with plain, valid option values; the group given is not modified."""
+    def _validated(self, group: Mapping[str, Any], where: str, *, read: bool = True) -> dict[str, Any]:
+        """The group with plain, valid option values; the group given is not modified.
+
+        Without `read` no tensor of an accelerator is waited for: a step that a graph may hold.
+        """
         result = dict(group)
         for name, check in self._validators().items():
             if name not in group:
                 raise ValueError(f"{name} is missing ({where}): restore it")
-            result[name] = check(name, group[name], where)
-        if hasattr(self, "defaults"):
-            for name in _SWITCHES:
-                result[name] = _SWITCHES[name](name, result.get(name, self.defaults[name]), where)
-                if result[name] != self.defaults[name]:
-                    raise ValueError(
-                        f"{name} belongs to the whole optimizer, where it is {self.defaults[name]!r}, "
-                        f"but got {result[name]!r} ({where})"
-                    )
+            if read or not isinstance(group[name], torch.Tensor):
+                result[name] = check(name, group[name], where)
+        switches = self.defaults if hasattr(self, "defaults") else result
+        for name in _SWITCHES:
+            result[name] = _SWITCHES[name](name, result.get(name, switches[name]), where)
+            if result[name] != switches[name]:
+                raise ValueError(
+                    f"{name} belongs to the whole optimizer, where it is {switches[name]!r}, "
+                    f"but got {result[name]!r} ({where})"
+                )
+        lr = result["lr"]
+        if (
+            isinstance(lr, torch.Tensor)
+            and not lr.is_cpu
+            and not (switches["capturable"] or switches["differentiable"])
+        ):
+            raise ValueError(
+                f"lr must be a number or a tensor on the CPU unless capturable=True, but got {lr!r} "
+                f"({where or 'defaults'}): each step would wait for its value"
+            )
         return result
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -125,6 +168,12 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             if len({id(tensor) for tensor in tensors}) < len(tensors):
                 raise ValueError(f"params must not name a parameter twice ({where})")
         super().add_param_group(group)
+        try:
+            for slot in self._slots_to_be(len(self.param_groups) - 1):
+                self._check_kernel(slot)
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     # Stepping
 
@@ -157,20 +206,71 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         return loss
 
     def _step(self) -> None:
+        # What torch.compile traces is arithmetic of tensors; all else runs as it is.
+        calls = _UNTRACED[0](self, True) if torch.compiler.is_compiling() else self._prepared(False)
+        for call in calls:
+            capturable.apply(call)
+
+    def _prepared(self, compiling: bool) -> list[capturable.Call]:
+        """Check everything, then count the step; take it, but for what is returned: steps by tensors of scalars."""
+        as_tensors = self.defaults["capturable"] or (compiling and not self._must_run_eagerly())
+        read = not self.defaults["capturable"]
         checked = [
-            (group, self._validated(group, f"parameter group {index}"), list(self._slots(index, group)))
+            (group, self._validated(group, f"parameter group {index}", read=read), list(self._slots(index, group)))
             for index, group in enumerate(self.param_groups)
         ]
+        for group, _, slots in checked:
+            self._check_capture(group, slots)
+        result = []
         for group, values, slots in checked:
             group.update(values)
-            buckets: dict[int, list[Slot]] = {}
             for slot in slots:
                 self.state[slot.param] = slot.state
-                state.initialize(slot.state, slot.param, amsgrad=group.get("amsgrad", False))
-                slot.state[state.STEP] = t = 1 + (state.whole_number(slot.state[state.STEP]) or 0)
-                buckets.setdefault(t, []).append(slot)
-            for t, bucket in buckets.items():
-                kernels.apply(self.schedule(t, group), bucket, group, self.weight_decay, self.defaults)
+                state.initialize(
+                    slot.state, slot.param, amsgrad=group["amsgrad"], capturable=self.defaults["capturable"]
+                )
+            if as_tensors:
+                result += self._calls(slots, group)
+            else:
+                for t, bucket in _by(lambda slot: state.count(slot.state), slots).items():
+                    kernels.apply(self.schedule(t, group), bucket, group, self.weight_decay, self.defaults)
+        return result
+
+    def _check_capture(self, group: Mapping[str, Any], slots: Iterable[Slot]) -> None:
+        """Raise where a CUDA graph is being captured that would not do what the step does."""
+        if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
+            return
+        if not self.defaults["capturable"]:
+            raise RuntimeError(
+                "a CUDA graph can hold a step with capturable=True only: this step's scalars are numbers"
+            )
+        for slot in slots:
+            if not state.is_complete(slot.state, amsgrad=group["amsgrad"]):
+                raise RuntimeError(
+                    f"{slot.where} has no state yet, which each replay of the graph would make anew: "
+                    "take a step before the capture"
+                )
+
+    def _must_run_eagerly(self) -> bool:
+        """Whether torch.compile must not trace the step: neither the fused kernel nor a loop to be differentiated."""
+        return bool(self.defaults["fused"] or self.defaults["differentiable"])
+
+    def _calls(self, slots: Sequence[Slot], group: dict[str, Any]) -> list[capturable.Call]:
+        """Steps by tensors of scalars: computed on the device from the steps that it keeps, or by the host."""
+        phases = self.phases(group)
+        result = []
+        for device, own in _by(lambda slot: slot.param.device, slots).items():
+            if self.defaults["capturable"]:
+                counts = [slot.state[state.STEP] for slot in own]
+                torch._foreach_add_(counts, 1.0)
+                t = torch.stack(counts).double()
+                steps = schedule.steps_at(t, phases, group, lambda t: self.rectification(t, group))
+            else:
+                steps = schedule.gathered(
+                    [self.schedule(state.count(slot.state), group) for slot in own], phases, device
+                )
+            result += kernels.calls(steps, own, group, self.weight_decay)
+        return result
 
     def _slots(self, index: int, group: Mapping[str, Any]) -> Iterable[Slot]:
         """The parameters of a group that have a gradient, each checked."""
@@ -181,27 +281,42 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             where = _name(group, index, position)
             # Reading self.state[param] would create it.
             known = self.state.get(param, {})
-            _check(type(self).__name__, where, param, grad, known)
-            yield Slot(param, grad, known, where)
+            slot = Slot(param, grad, known, where)
+            _check(type(self).__name__, slot, self.defaults)
+            self._check_kernel(slot)
+            yield slot
+
+    def _check_kernel(self, slot: Slot) -> None:
+        """Raise where the kernel that was asked for cannot serve a parameter."""
+        for name, off in _OFF.items():
+            if self.defaults[name]:
+                problem = kernels.refusal(name, slot, self.weight_decay)
+                if problem is not None:
+                    raise ValueError(f"{name}=True cannot serve {slot.where}: {problem}; pass {name}={off}")
 
     def kernels(self) -> dict[str, str]:
-        """Which kernel serves which parameter: a mapping from its name to "foreach" or "loop".
+        """Which kernel serves which parameter: its name, and "fused", "foreach", "loop" or "capturable".
 
-        Parameters without a gradient are named as if they had one of their own dtype.
+        A parameter without a gradient is served as if it had one. "fused" is for adaptive steps; the others of such a
+        parameter go by foreach. A step that torch.compile traces goes by the capturable kernel.
 
         Example:
             >>> import torch, radam
-            >>> p, half = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2).half())
-            >>> radam.RAdam([("weight", p), ("scale", half)]).kernels()
-            {"parameter 'weight'": 'foreach', "parameter 'scale'": 'loop'}
+            >>> p, z = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2, dtype=torch.cfloat))
+            >>> radam.RAdam([("weight", p), ("phase", z)], foreach=True).kernels()
+            {"parameter 'weight'": 'foreach', "parameter 'phase'": 'foreach'}
         """
-        result = {}
-        for index, group in enumerate(self.param_groups):
-            for position, param in enumerate(group["params"]):
-                where = _name(group, index, position)
-                slot = Slot(param, param if param.grad is None else param.grad, {}, where)
-                result[where] = kernels.kernel_of(slot, self.weight_decay, self.defaults)
-        return result
+        return {
+            slot.where: kernels.kernel_of(slot, self.weight_decay, self.defaults)
+            for index in range(len(self.param_groups))
+            for slot in self._slots_to_be(index)
+        }
+
+    def _slots_to_be(self, index: int) -> Iterable[Slot]:
+        """All parameters of a group, each as if it had a gradient."""
+        group = self.param_groups[index]
+        for position, param in enumerate(group["params"]):
+            yield Slot(param, param, {}, _name(group, index, position))
 
     # State
 
@@ -212,7 +327,7 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over state and options from a state_dict; the tensors are copied.
+        """Take over state and options from a state_dict, of torch.optim's RAdam, Adam or AdamW too; tensors are copied.
 
         Options that it lacks, and the engine switches, stay the optimizer's own.
 
@@ -229,6 +344,10 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         finally:
             handle.remove()
             self._loading = None
+
+    def _translated(self, group: Mapping[str, Any]) -> dict[str, Any]:
+        """A group of a state_dict, of another library perhaps, in this optimizer's terms."""
+        return interchange.translated(group)
 
     def _checked_state_dict(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         """The state_dict with plain values and missing options filled in; remembers the moments as they were saved."""
@@ -255,12 +374,15 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
                 )
             switches = {name: self.defaults[name] for name in _SWITCHES}
             options_of_own = {name: own[name] for name in self._validators()}
-            groups.append(self._validated({**options_of_own, **group, **switches}, where))
+            given = self._translated(group)
+            groups.append(self._validated({**options_of_own, **given, **switches}, where))
             for position, (key, param) in enumerate(zip(group["params"], own["params"], strict=True)):
                 if key not in state_dict["state"]:
                     continue
                 try:
-                    loading[param] = state.loaded(param, state_dict["state"][key])
+                    loading[param] = state.loaded(
+                        param, state_dict["state"][key], capturable=self.defaults["capturable"]
+                    )
                 except ValueError as error:
                     raise ValueError(f"state_dict does not fit {_name(own, index, position)}: {error}") from None
         self._loading = loading
@@ -275,14 +397,22 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             for param, entry in self._loading.items():  # type: ignore[union-attr]
                 state["state"][param] = {**state["state"][param], **entry}
         super().__setstate__(state)
+        _make_untraced()
+
+
+# Made when there is an optimizer: it loads torch's compiler, which to import radam should not.
+_UNTRACED: list[Callable[[AdaptiveOptimizer, bool], list[capturable.Call]]] = []
+
+
+def _make_untraced() -> None:
+    """The preparation of a step, for a step that torch.compile traces."""
+    if not _UNTRACED:
+        _UNTRACED.append(torch.compiler.disable(AdaptiveOptimizer._prepared))  # type: ignore[no-untyped-call]
 
 
 def _load_hook(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
     assert isinstance(optimizer, AdaptiveOptimizer)
     return optimizer._checked_state_dict(state_dict)
-
-
-_SWITCH_OFF = {"fused": "None", "capturable": "False"}
 
 
 def _weight_decay(value: WeightDecayFunction | float) -> WeightDecayFunction:
@@ -298,8 +428,16 @@ def _name(group: Mapping[str, Any], index: int, position: int) -> str:
     return f"parameter {names[position]!r}" if names else f"parameter {position} of group {index}"
 
 
-def _check(optimizer: str, where: str, param: torch.Tensor, grad: torch.Tensor, known: Mapping[str, Any]) -> None:
+def _by(key: Callable[[Slot], Any], slots: Iterable[Slot]) -> dict[Any, list[Slot]]:
+    result: dict[Any, list[Slot]] = {}
+    for slot in slots:
+        result.setdefault(key(slot), []).append(slot)
+    return result
+
+
+def _check(optimizer: str, slot: Slot, switches: Mapping[str, Any]) -> None:
     """Raise for what cannot be stepped."""
+    param, grad, known, where = slot
     if grad.layout != torch.strided:
         if grad.layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc):
             raise RuntimeError(
@@ -326,6 +464,6 @@ def _check(optimizer: str, where: str, param: torch.Tensor, grad: torch.Tensor, 
         raise ValueError(f"the gradient of {where} must be on {param.device}, but is on {grad.device}")
     if not (grad.is_floating_point() or (grad.is_complex() and param.is_complex())):
         raise ValueError(f"the gradient of {where} must fit its dtype {param.dtype}, but has {grad.dtype}")
-    problem = state.misfit(param, known)
+    problem = state.misfit(param, known, capturable=switches["capturable"])
     if problem is not None:
         raise ValueError(f"the state of {where} does not fit: {problem}")

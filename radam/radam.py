@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from radam import options, schedule
+from radam import options
 from radam.optimizer import AdaptiveOptimizer, Params
-from radam.rectification import r_t, reaches, rho_inf
-from radam.schedule import Kind, Step
+from radam.rectification import Number, first_adaptive_step, r_t
+from radam.schedule import Kind, Phase
 from radam.weight_decay import WeightDecay, WeightDecayFunction
 
 
@@ -45,9 +45,9 @@ class RAdam(AdaptiveOptimizer):
         threshold: smallest rho_t of an adaptive step, at least 4. The paper has 4, its authors' code 5.
         rectification: "paper".
         maximize: ascend instead of descend; decay still shrinks.
-        foreach: take lists of tensors at once; None where possible, False never.
-        fused: None or False.
-        capturable: False.
+        foreach: take lists of tensors at once; None where no faster kernel serves, False never.
+        fused: take adaptive steps in one pass over memory; None where possible, False never. See `kernels`.
+        capturable: keep `step` on the device and compute the scalars there, so that a CUDA graph can hold the step.
         differentiable: let autograd differentiate through the step.
 
     Raises:
@@ -121,19 +121,14 @@ class RAdam(AdaptiveOptimizer):
         }
         super().__init__(params, values, weight_decay, defaults, switches)
 
-    def schedule(self, t: int, group: Mapping[str, Any]) -> Step:
-        """ADAPTIVE from the threshold on; before it MOMENTUM, or HOLD without `degenerated_to_sgd`."""
-        beta1, beta2 = group["betas"]
-        # The variance at infinite t must exist for r_t to mean anything.
-        if rho_inf(beta2) > 4.0 and reaches(t, beta2, group["threshold"]):
-            return schedule.adaptive(
-                t,
-                group["lr"],
-                group["betas"],
-                group["eps"],
-                optimized_update=group["optimized_update"],
-                r=r_t(t, beta2),
-            )
-        if group["degenerated_to_sgd"]:
-            return schedule.momentum(t, group["lr"], beta1)
-        return Step(Kind.HOLD)
+    def phases(self, group: Mapping[str, Any]) -> tuple[Phase, ...]:
+        """MOMENTUM, or HOLD without `degenerated_to_sgd`; ADAPTIVE from the threshold on."""
+        early = Phase(1, Kind.MOMENTUM if group["degenerated_to_sgd"] else Kind.HOLD)
+        first = first_adaptive_step(group["betas"][1], group["threshold"])
+        if first is None:
+            return (early,)
+        return (early, Phase(first, Kind.ADAPTIVE))
+
+    def rectification(self, t: Number, group: Mapping[str, Any]) -> Number:
+        """r_t."""
+        return r_t(t, group["betas"][1])

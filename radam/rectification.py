@@ -10,6 +10,7 @@ References:
 from __future__ import annotations
 
 import decimal
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
@@ -57,10 +58,10 @@ def _namespace(value: float | torch.Tensor) -> _Namespace:
     return _TENSORS if isinstance(value, torch.Tensor) else _NUMBERS
 
 
-def _decay_rate(beta: Number) -> Number:
+def _decay_rate(beta: float | torch.Tensor) -> Any:
     """-log(beta), finite for beta = 0 too."""
     xp = _namespace(beta)
-    return cast(Number, -xp.log(xp.maximum(beta, _SMALLEST_BETA)))
+    return -xp.log(xp.maximum(beta, _SMALLEST_BETA))
 
 
 def _langevin(y: Number) -> tuple[Number, Number]:
@@ -78,7 +79,7 @@ def _langevin(y: Number) -> tuple[Number, Number]:
     return xp.where(is_near, near, 1.0 - complement), xp.where(is_near, 1.0 - near, complement)
 
 
-def bias_correction(t: Number, beta: Number) -> Number:
+def bias_correction(t: Number, beta: float | torch.Tensor) -> Number:
     r"""Weight that an exponential moving average of `t` terms has gathered: :math:`1 - \beta^t`.
 
     Args:
@@ -108,7 +109,7 @@ def rho_inf(beta2: Number) -> Number:
     return (1.0 + beta2) / (1.0 - beta2)
 
 
-def rho_t(t: Number, beta2: Number) -> Number:
+def rho_t(t: Number, beta2: float | torch.Tensor) -> Number:
     r"""Length of the SMA whose centre of mass is that of the EMA after `t` steps.
 
     .. math::
@@ -158,7 +159,53 @@ def reaches(t: int, beta2: float, threshold: float) -> bool:
         return float((1 + b) / (1 - b) - 2 * t * power / (1 - power)) >= threshold
 
 
-def r_t(t: Number, beta2: Number) -> Number:
+# No optimizer counts further.
+_LAST_STEP = 2**63
+
+
+@functools.lru_cache(maxsize=1024)
+def first_adaptive_step(beta2: float, threshold: float) -> int | None:
+    r"""The first t with :math:`\rho_t \ge` threshold; None where there is none.
+
+    rho_t grows with t, so it decides the branch of every step by one comparison of integers, on any device. With
+    :math:`\rho_\infty \le 4` no step is adaptive: the variance at infinite t, to which r_t refers, does not exist.
+
+    Args:
+        beta2: decay in [0, 1).
+        threshold: smallest rho_t, exact and rounded to float64, of an adaptive step.
+
+    Example:
+        >>> first_adaptive_step(0.999, 5.0), first_adaptive_step(0.65, 4.0), first_adaptive_step(0.65, 5.0)
+        (6, 8, None)
+
+    References:
+        Liu et al. 2019, Algorithm 2, for the branch. rho_t = 1 + 2 sum_{j<t} j b^j / sum_{j<t} b^j is one more than
+        twice the mean of j under weights b^j, and a longer sum moves the mean up.
+    """
+    limit = rho_inf(beta2)
+    if limit <= 4.0 or threshold > limit * (1.0 + _RHO_ERROR):
+        return None
+    high = 1
+    while not reaches(high, beta2, threshold):
+        high *= 2
+        if high > _LAST_STEP:
+            return None
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if reaches(middle, beta2, threshold):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def square_root(x: Number) -> Number:
+    """The square root of a number or a tensor."""
+    return cast(Number, _namespace(x).sqrt(x))
+
+
+def r_t(t: Number, beta2: float | torch.Tensor) -> Number:
     r"""Rectification term: the factor that gives psi_t the variance that it has at infinite `t`, to first order.
 
     .. math::
@@ -180,7 +227,7 @@ def r_t(t: Number, beta2: Number) -> Number:
         Liu et al. 2019, equation 5 and Algorithm 2.
     """
     rho: Any = rho_t(t, beta2)
-    limit: Any = rho_inf(beta2)
+    limit: Any = rho_inf(cast(Any, beta2))
     xp = _namespace(rho)
     if xp is _NUMBERS and not (rho >= 4.0 and limit > 4.0):
         raise ValueError(

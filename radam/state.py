@@ -35,25 +35,49 @@ def new_moment(param: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(param, dtype=moment_dtype(param), memory_format=torch.preserve_format)
 
 
-def initialize(state: dict[str, Any], param: torch.Tensor, *, amsgrad: bool) -> None:
+def initialize(state: dict[str, Any], param: torch.Tensor, *, amsgrad: bool, capturable: bool = False) -> None:
     """Create what is missing in the state of a parameter: at its first gradient, or when AMSGrad is switched on."""
     if STEP not in state:
-        state[STEP] = 0
+        state[STEP] = _step_of(0, param, capturable=capturable)
         for name in MOMENTS:
             state[name] = new_moment(param)
     if amsgrad and MAX_EXP_AVG_SQ not in state:
         state[MAX_EXP_AVG_SQ] = new_moment(param)
 
 
-def misfit(param: torch.Tensor, state: Mapping[str, Any]) -> str | None:
-    """Why `state` does not fit `param`, in words; None when it does, or when there is none yet."""
+def is_complete(state: Mapping[str, Any], *, amsgrad: bool) -> bool:
+    """Whether nothing is left to :func:`initialize`."""
+    return STEP in state and (not amsgrad or MAX_EXP_AVG_SQ in state)
+
+
+def count(state: dict[str, Any]) -> int:
+    """Count one more step, and return its number."""
+    state[STEP] = t = 1 + (whole_number(state[STEP]) or 0)
+    return t
+
+
+def _step_of(step: int, param: torch.Tensor, *, capturable: bool) -> int | torch.Tensor:
+    """A step count as it is kept: on the device of a parameter, where a graph may hold the step."""
+    return torch.full((), float(step), dtype=torch.float32, device=param.device) if capturable else step
+
+
+def misfit(param: torch.Tensor, state: Mapping[str, Any], *, capturable: bool = False) -> str | None:
+    """Why `state` does not fit `param`, in words; None when it does, or when there is none yet.
+
+    With `capturable` the step count is not read, so that no one waits for it.
+    """
     if STEP not in state and not any(name in state for name in TENSORS):
         return None
     for name in (STEP, *MOMENTS):
         if name not in state:
             return f"state {name!r} is missing"
-    if whole_number(state[STEP]) is None:
-        return f"state 'step' must be a whole number of at least 0, but is {state[STEP]!r}"
+    step = state[STEP]
+    if capturable:
+        kind = (torch.Size(), torch.float32, param.device)
+        if not isinstance(step, torch.Tensor) or (step.shape, step.dtype, step.device) != kind:
+            return f"state 'step' must be a 0-dim float32 tensor on {param.device}, but is {step!r}"
+    elif whole_number(step) is None:
+        return f"state 'step' must be a whole number of at least 0, but is {step!r}"
     for name in TENSORS:
         if name not in state:
             continue
@@ -70,7 +94,7 @@ def misfit(param: torch.Tensor, state: Mapping[str, Any]) -> str | None:
     return None
 
 
-def loaded(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
+def loaded(param: torch.Tensor, entry: Mapping[str, Any], *, capturable: bool = False) -> dict[str, Any]:
     """A loaded state entry as it belongs to `param`: copies in its layout, device and moment dtype.
 
     What else the user keeps there is copied too.
@@ -80,6 +104,8 @@ def loaded(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(entry, Mapping):
         raise ValueError(f"its state must be a mapping, but is {entry!r}")
+    if "momentum_buffer" in entry:
+        raise ValueError("it is the state of SGD with momentum: 'momentum_buffer' has no place here")
     if not any(name in entry for name in (STEP, *TENSORS)):
         return _copied(param, entry)
     for name in (STEP, *MOMENTS):
@@ -88,7 +114,8 @@ def loaded(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
     step = whole_number(entry[STEP])
     if step is None:
         raise ValueError(f"state 'step' must be a whole number of at least 0, but is {entry[STEP]!r}")
-    result = {**_copied(param, {key: entry[key] for key in entry if key not in TENSORS}), STEP: step}
+    others = {key: value for key, value in entry.items() if key not in (STEP, *TENSORS)}
+    result = {STEP: _step_of(step, param, capturable=capturable), **_copied(param, others)}
     dtype = moment_dtype(param)
     for name in TENSORS:
         if name not in entry:

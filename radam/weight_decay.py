@@ -10,8 +10,6 @@ import torch
 from radam import options
 from radam.schedule import plain_lr
 
-Tensors = list[torch.Tensor] | tuple[torch.Tensor, ...]
-
 
 @runtime_checkable
 class WeightDecayFunction(Protocol):
@@ -73,43 +71,50 @@ class WeightDecay:
 
     def __call__(self, param: torch.Tensor, grad: torch.Tensor, group: Mapping[str, Any]) -> torch.Tensor:
         """Decay one parameter; return its gradient, or a new tensor with the L2 term added."""
-        coefficient, factor = self._coefficient(group), self._factor(group)
-        if coefficient == 0:
-            return grad
-        if factor is None:
+        factor, coefficient = self.terms(group, plain_lr(group["lr"]))
+        if coefficient:
             return param.mul(coefficient).add_(grad)
-        if _changes(factor):
+        if changes(factor):
             param.mul_(factor)
         return grad
 
-    def foreach(self, params: Tensors, grads: Tensors, group: Mapping[str, Any]) -> Tensors:
-        """The same for lists of tensors, in a few calls."""
-        coefficient, factor = self._coefficient(group), self._factor(group)
-        if coefficient == 0:
-            return grads
-        if factor is None:
-            decayed = torch._foreach_mul(params, coefficient)
-            torch._foreach_add_(decayed, grads)
-            return decayed
-        if _changes(factor):
-            torch._foreach_mul_(params, factor)
-        return grads
+    def terms(self, group: Mapping[str, Any], lr: float | torch.Tensor) -> tuple[float | torch.Tensor, float]:
+        """What the parameter is multiplied by, 1 where it stays, and the coefficient of the L2 term, 0 without one.
 
-    def _coefficient(self, group: Mapping[str, Any]) -> float:
+        Args:
+            group: coefficient and kind, else the object's own.
+            lr: the group's learning rate, a number or a 0-dim float64 tensor; a factor that depends on it is a tensor
+                as well then.
+        """
         coefficient: float = group.get("weight_decay", self.weight_decay)
-        return coefficient
-
-    def _factor(self, group: Mapping[str, Any]) -> float | torch.Tensor | None:
-        """What decoupled decay multiplies the parameter by; None for L2."""
+        if coefficient == 0:
+            return 1.0, 0.0
         if not group.get("weight_decouple", self.weight_decouple):
-            return None
-        lr = plain_lr(group["lr"])
-        if not isinstance(lr, torch.Tensor) and lr == 0:
-            return 1.0
-        if group.get("absolute", self.absolute):
-            return 1.0 - self._coefficient(group)
-        return 1.0 - lr * self._coefficient(group)
+            return 1.0, coefficient
+        if not group.get("absolute", self.absolute):
+            return 1.0 - lr * coefficient, 0.0
+        if isinstance(lr, torch.Tensor):
+            return torch.where(lr == 0, torch.ones_like(lr), torch.full_like(lr, 1.0 - coefficient)), 0.0
+        return (1.0 if lr == 0 else 1.0 - coefficient), 0.0
 
 
-def _changes(factor: float | torch.Tensor) -> bool:
+def changes(factor: float | torch.Tensor) -> bool:
+    """Whether multiplying by the factor may change something; a tensor is not read."""
     return isinstance(factor, torch.Tensor) or factor != 1.0
+
+
+def decayed(
+    decay: WeightDecayFunction, param: torch.Tensor, grad: torch.Tensor, group: Mapping[str, Any], where: str
+) -> torch.Tensor:
+    """The gradient that a decay callable returns for the parameter named by `where`.
+
+    Raises:
+        TypeError: it returned something else than a gradient.
+    """
+    result = decay(param, grad, group)
+    if not isinstance(result, torch.Tensor) or result.shape != grad.shape or result.dtype != grad.dtype:
+        raise TypeError(
+            f"weight_decay must return the gradient, a {grad.dtype} tensor of shape {tuple(grad.shape)}, "
+            f"but for {where} it returned {result!r}"
+        )
+    return result

@@ -5,25 +5,32 @@ Load it from a conftest: `pytest_plugins = ["radam.audit.pytest_plugin"]`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from radam.audit.subject import Subject
 from radam.audit.subjects.finding import OWN, find
-from radam.audit.subjects.radam import Family
+from radam.audit.subjects.radam import IMPLEMENTATIONS, Family
 
 _SUBJECT = pytest.StashKey[Subject]()
 _FAMILY = pytest.StashKey["Family | None"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Define --subject and --device."""
+    """Define --subject, --implementation and --device."""
     group = parser.getgroup("optimizer audit")
     group.addoption(
         "--subject",
         metavar="MODULE:NAME",
         help="verify this optimizer class or Subject instead of radam's RAdam; "
         "tests that do not use the subject are deselected",
+    )
+    group.addoption(
+        "--implementation",
+        choices=sorted(IMPLEMENTATIONS),
+        help="ask the optimizer for this way to run its steps, wherever a test does not ask for another",
     )
     group.addoption("--device", default="cpu", help="the device of parameters and gradients (default: cpu)")
 
@@ -38,19 +45,32 @@ def pytest_configure(config: pytest.Config) -> None:
         # A warning of somebody else's optimizer is no finding, whatever a suite makes of its own.
         config.addinivalue_line("filterwarnings", "default")
     try:
-        config.stash[_SUBJECT], config.stash[_FAMILY] = find(config.getoption("--subject") or OWN)
+        subject, family = find(config.getoption("--subject") or OWN)
     except ValueError as error:
         raise pytest.UsageError(f"--subject {error}") from None
+    implementation = config.getoption("--implementation")
+    if implementation:
+        if family is None:
+            raise pytest.UsageError(
+                f"--implementation {implementation} asks for a class, but {subject.name} is a Subject"
+            )
+        family = replace(family, implementation=implementation)
+        subject = replace(subject, build=family.build)
+    config.stash[_SUBJECT], config.stash[_FAMILY] = subject, family
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what is verified."""
-    return f"subject: {config.stash[_SUBJECT].name}, device: {config.getoption('--device')}, torch {torch.__version__}"
+    implementation = config.getoption("--implementation") or "its own choice"
+    return (
+        f"subject: {config.stash[_SUBJECT].name}, implementation: {implementation}, "
+        f"device: {config.getoption('--device')}, torch {torch.__version__}"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --subject, keep the tests that use it."""
-    if not config.getoption("--subject"):
+    """With --subject or --implementation, keep the tests that use the subject."""
+    if not (config.getoption("--subject") or config.getoption("--implementation")):
         return
     using = [item for item in items if {"subject", "family"} & set(getattr(item, "fixturenames", ()))]
     config.hook.pytest_deselected(items=[item for item in items if item not in using])

@@ -2,47 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from radam.kernels import foreach, loop
+from radam.kernels import capturable, foreach, fused, loop
 from radam.kernels.slot import Slot
-from radam.schedule import Step
+from radam.kernels.work import (
+    Work,
+    has_arithmetic_dtype,
+    is_aligned,
+    is_distributed,
+    is_local,
+    is_plain,
+    run,
+    work_of,
+)
+from radam.schedule import Step, Steps, plain_lr
 from radam.weight_decay import WeightDecay, WeightDecayFunction
 
-__all__ = ["Slot", "apply", "kernel_of"]
+__all__ = ["CAPTURABLE", "FOREACH", "FUSED", "LOOP", "Slot", "apply", "calls", "kernel_of", "refusal"]
+
+FUSED, FOREACH, LOOP, CAPTURABLE = "fused", "foreach", "loop", "capturable"
 
 
 def apply(
-    step: Step, slots: Sequence[Slot], group: dict[str, Any], decay: WeightDecayFunction, switches: dict[str, Any]
+    step: Step, slots: Sequence[Slot], group: dict[str, Any], decay: WeightDecayFunction, switches: Mapping[str, Any]
 ) -> None:
     """Apply one step to parameters that share their options and step number."""
-    lists: dict[tuple[torch.device, torch.dtype], list[Slot]] = {}
-    for slot in slots:
-        if kernel_of(slot, decay, switches) == "foreach":
-            lists.setdefault((slot.param.device, slot.param.dtype), []).append(slot)
-        else:
+    lists: dict[tuple[str, torch.device, torch.dtype], list[Work]] = {}
+    for place, slot in enumerate(slots):
+        kernel = kernel_of(slot, decay, switches)
+        if kernel == LOOP:
             loop.apply(step, slot, group, decay, differentiable=switches["differentiable"])
-    for same in lists.values():
-        foreach.apply(step, same, group, decay)  # type: ignore[arg-type]
+        else:
+            work = work_of(slot, place, amsgrad=group["amsgrad"])
+            lists.setdefault((kernel, work.param.device, work.exp_avg.dtype), []).append(work)
+    if not lists:
+        return
+    assert isinstance(decay, WeightDecay)
+    factor, coefficient = decay.terms(group, plain_lr(group["lr"]))
+    terms = float(factor), coefficient
+    for (kernel, _, dtype), works in lists.items():
+        if kernel == FUSED and fused.takes(step, dtype, terms):
+            run(lambda aligned: fused.apply(step, aligned, group, terms), works, is_aligned)
+        else:
+            run(lambda direct: foreach.apply(step, direct, group, terms), works, has_arithmetic_dtype)
+    _count_versions(slots)
 
 
-def kernel_of(slot: Slot, decay: WeightDecayFunction, switches: dict[str, Any]) -> str:
-    """The kernel that serves a parameter: "foreach" or "loop".
+def calls(
+    steps: Steps, slots: Sequence[Slot], group: dict[str, Any], decay: WeightDecayFunction
+) -> list[capturable.Call]:
+    """What :func:`capturable.apply` needs for parameters of a group on one device, with an entry of `steps` each."""
+    lists: dict[torch.dtype, list[Work]] = {}
+    for place, slot in enumerate(slots):
+        work = work_of(slot, place, amsgrad=group["amsgrad"])
+        lists.setdefault(work.exp_avg.dtype, []).append(work)
+    _count_versions(slots)
+    names = [slot.where for slot in slots]
+    return [capturable.call(works, steps, group, decay, names) for works in lists.values()]
 
-    foreach takes dense real float32 and float64 parameters with a gradient of the same dtype and built-in decay. The
-    loop takes everything else, tensor by tensor, so that the working copies of half precision stay small.
+
+def kernel_of(slot: Slot, decay: WeightDecayFunction, switches: Mapping[str, Any]) -> str:
+    """The kernel that serves a parameter: "fused", "foreach", "loop" or "capturable".
+
+    The fastest that can, tensor by tensor, unless a switch forces one or switches it off; `foreach=False` alone asks
+    for the loop.
     """
-    if switches["foreach"] is False or switches["differentiable"]:
-        return "loop"
+    if switches["capturable"]:
+        return CAPTURABLE
+    if switches["differentiable"] or (switches["foreach"] is False and not switches["fused"]):
+        return LOOP
+    if switches["fused"] is not False and not switches["foreach"] and refusal(FUSED, slot, decay) is None:
+        return FUSED
+    return FOREACH if refusal(FOREACH, slot, decay) is None else LOOP
+
+
+def refusal(kernel: str, slot: Slot, decay: WeightDecayFunction) -> str | None:
+    """Why "fused", "foreach" or "capturable" cannot serve a parameter; None where it can."""
+    if kernel == CAPTURABLE:
+        if slot.param.device.type == "mps":
+            return "mps has no float64, in which the scalars of a step are computed"
     # A subclass may override __call__ alone.
-    if type(decay) is not WeightDecay:
-        return "loop"
-    if slot.param.dtype not in (torch.float32, torch.float64) or slot.grad.dtype != slot.param.dtype:
-        return "loop"
-    # Lists with lazily negated tensors, such as the imaginary part of a conjugate, are not taken.
-    if slot.param.is_neg() or slot.grad.is_neg():
-        return "loop"
-    return "foreach"
+    elif type(decay) is not WeightDecay:
+        return "a weight_decay of one's own takes one parameter at a time"
+    if not (is_plain(slot.param) and is_plain(slot.grad)) and not is_local(slot) and kernel != CAPTURABLE:
+        return f"{type(slot.param).__name__} may give operations a meaning of its own, or is split in another way"
+    if slot.param.is_neg():
+        return "it is a view of the negative of another tensor"
+    return fused.problem(slot.param.device.type) if kernel == FUSED else None
+
+
+def _count_versions(slots: Sequence[Slot]) -> None:
+    """Let autograd know that the DTensors whose local parts are written to have changed."""
+    distributed = [slot.param for slot in slots if is_distributed(slot.param)]
+    if distributed:
+        torch.autograd.graph.increment_version(distributed)

@@ -1,4 +1,4 @@
-"""Lists of real tensors of one dtype on one device: a few calls for all of them."""
+"""Lists of tensors of one dtype on one device: a few calls for all of them."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ from typing import Any
 
 import torch
 
-from radam.kernels.slot import Slot, representable
+from radam.kernels.slot import representable
+from radam.kernels.work import Work
 from radam.schedule import Kind, Step
-from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ
-from radam.weight_decay import Tensors, WeightDecay
+from radam.weight_decay import changes
 
 
-def apply(step: Step, slots: Sequence[Slot], group: dict[str, Any], decay: WeightDecay) -> None:
-    """Apply one step to parameters of one dtype on one device."""
-    params = [slot.param for slot in slots]
-    grads: Tensors = [slot.grad for slot in slots]
-    exp_avgs = [slot.state[EXP_AVG] for slot in slots]
-    exp_avg_sqs = [slot.state[EXP_AVG_SQ] for slot in slots]
+def apply(step: Step, works: Sequence[Work], group: dict[str, Any], terms: tuple[float, float]) -> None:
+    """Apply one step to parameters of one dtype on one device; `terms` are those of the weight decay."""
+    params = [work.param for work in works]
+    grads = [work.grad for work in works]
+    exp_avgs = [work.exp_avg for work in works]
+    exp_avg_sqs = [work.exp_avg_sq for work in works]
     if group["maximize"]:
-        grads = torch._foreach_neg(grads)
+        grads = list(torch._foreach_neg(grads))
 
-    decayed = torch._foreach_mul(params, 1.0) if step.kind is Kind.VARIANCE_ONLY else params
-    grads = decay.foreach(decayed, grads, group)
+    factor, coefficient = terms
+    if coefficient:
+        decayed = list(torch._foreach_mul(params, coefficient))
+        torch._foreach_add_(decayed, grads)
+        grads = decayed
+    elif changes(factor) and step.kind is not Kind.VARIANCE_ONLY:
+        torch._foreach_mul_(params, factor)
 
     beta1, beta2 = group["betas"]
     torch._foreach_mul_(exp_avg_sqs, beta2)
     torch._foreach_addcmul_(exp_avg_sqs, grads, grads, value=1 - beta2)
     if group["amsgrad"]:
-        largest = [slot.state[MAX_EXP_AVG_SQ] for slot in slots]
+        largest = [work.max_exp_avg_sq for work in works if work.max_exp_avg_sq is not None]
         torch._foreach_maximum_(largest, exp_avg_sqs)
         exp_avg_sqs = largest
     if step.kind is Kind.VARIANCE_ONLY:

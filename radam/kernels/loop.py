@@ -9,7 +9,7 @@ import torch
 from radam.kernels.slot import Slot, as_real, representable
 from radam.schedule import Kind, Step
 from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, moment_dtype
-from radam.weight_decay import WeightDecayFunction
+from radam.weight_decay import WeightDecayFunction, decayed
 
 
 def apply(
@@ -28,7 +28,7 @@ def apply(
     if group["maximize"]:
         grad = -grad
 
-    grad = _decayed(decay, work.clone() if step.kind is Kind.VARIANCE_ONLY else work, grad, group, where)
+    grad = decayed(decay, work.clone() if step.kind is Kind.VARIANCE_ONLY else work, grad, group, where)
 
     beta1, beta2 = group["betas"]
     if differentiable:
@@ -59,15 +59,3 @@ def apply(
             work.add_(exp_avg, alpha=-representable(step.size, work.dtype))
     if param.dtype != dtype:
         param.copy_(torch.view_as_complex(work) if param.is_complex() else work)
-
-
-def _decayed(
-    decay: WeightDecayFunction, work: torch.Tensor, grad: torch.Tensor, group: dict[str, Any], where: str
-) -> torch.Tensor:
-    result = decay(work, grad, group)
-    if not isinstance(result, torch.Tensor) or result.shape != grad.shape or result.dtype != grad.dtype:
-        raise TypeError(
-            f"weight_decay must return the gradient, a {grad.dtype} tensor of shape {tuple(grad.shape)}, "
-            f"but for {where} it returned {result!r}"
-        )
-    return result

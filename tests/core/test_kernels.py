@@ -95,38 +95,7 @@ def test_the_layout_does_not_matter(case: Case, seed: int) -> None:
     assert contents(a) == contents(b)
 
 
-# Which kernel
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_real_parameters_of_full_precision_go_by_foreach(dtype: torch.dtype) -> None:
-    assert radam.RAdam([parameter(dtype=dtype)]).kernels() == {"parameter 0 of group 0": "foreach"}
-    assert radam.RAdam([("p", parameter(dtype=dtype))], foreach=True).kernels() == {"parameter 'p'": "foreach"}
-
-
-@pytest.mark.parametrize(
-    ("dtype", "options"),
-    [
-        (torch.float32, {"foreach": False}),
-        (torch.float32, {"differentiable": True}),
-        (torch.float32, {"weight_decay": type("Own", (WeightDecay,), {})()}),
-        (torch.float16, {}),
-        (torch.bfloat16, {"foreach": True}),
-        (torch.complex64, {"foreach": True}),
-    ],
-    ids=str,
-)
-def test_everything_else_goes_by_the_loop(dtype: torch.dtype, options: dict[str, Any]) -> None:
-    optimizer = radam.RAdam([parameter(dtype=dtype)], **options)
-    assert optimizer.kernels() == {"parameter 0 of group 0": "loop"}
-
-
-def test_kernels_are_told_by_the_gradients_dtype_and_tell_without_one() -> None:
-    optimizer = radam.RAdam({"params": [parameter()]} for _ in range(2))
-    params_of(optimizer)[0].grad = None
-    assert set(optimizer.kernels().values()) == {"foreach"}
-    assert len(optimizer.kernels()) == 2
-    assert len(optimizer.state) == 0
+# Gradients of other dtypes
 
 
 class Held(torch.nn.Parameter):

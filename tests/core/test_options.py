@@ -287,17 +287,22 @@ def test_a_tensor_lr_stays_the_users_tensor_and_is_never_written_to(lr: torch.Te
 # Engine switches
 
 
-@pytest.mark.parametrize(("name", "advice"), [("fused", "fused=None"), ("capturable", "capturable=False")])
+@pytest.mark.parametrize(
+    ("one", "other", "advice"),
+    [
+        ("fused", "foreach", "with foreach=True pass fused=None"),
+        ("fused", "capturable", "with capturable=True pass fused=None"),
+        ("foreach", "differentiable", "with differentiable=True pass foreach=None"),
+        ("fused", "differentiable", "with differentiable=True pass fused=None"),
+        ("capturable", "differentiable", "with differentiable=True pass capturable=False"),
+    ],
+)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_kernels_that_do_not_exist(optimizer: Any, name: str, advice: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}=True.*pass {advice}"):
-        optimizer([parameter()], **{name: True})
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_foreach_cannot_be_differentiated(optimizer: Any) -> None:
-    with pytest.raises(ValueError, match="differentiable=True pass foreach=None"):
-        optimizer([parameter()], foreach=True, differentiable=True)
+def test_switches_that_exclude_each_other(optimizer: Any, one: str, other: str, advice: str) -> None:
+    with pytest.raises(ValueError, match=f"{one}=True and {other}=True.*{advice}"):
+        optimizer([parameter()], **{one: True, other: True})
+    optimizer([parameter()], **{one: True, other: False})
+    optimizer([parameter()], **{one: False, other: True})
 
 
 @pytest.mark.parametrize(
@@ -474,7 +479,9 @@ def test_a_decay_assigned_to_a_group_is_refused() -> None:
     assert snapshot(instance) == before
 
 
-@pytest.mark.parametrize("value", [lambda param, grad, group: grad, "0.1", None, True, object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [lambda param, grad, group: grad, "0.1", None, True, object()], ids=lambda value: type(value).__name__
+)
 def test_a_decay_without_defaults_is_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="weight_decay") as caught:
         radam.RAdam([parameter()], weight_decay=value)

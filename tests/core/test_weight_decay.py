@@ -59,16 +59,25 @@ def test_l2_adds_to_a_new_gradient(values: list[float], coefficient: float, lr: 
         assert numbers(result) == numbers(grad + param * coefficient)
 
 
-@given(decay=decays, lr=rates, lists=st.lists(numbers_of_a_tensor, min_size=1, max_size=3))
-def test_the_list_form_is_the_single_form_bit_for_bit(decay: WeightDecay, lr: float, lists: list[list[float]]) -> None:
-    params = [torch.tensor(values) for values in lists]
-    singly = [param.clone() for param in params]
-    grads = [torch.full_like(param, 3.0) for param in params]
-    results = decay.foreach(params, grads, {"lr": lr})
-    expected = [decay(param, grad, {"lr": lr}) for param, grad in zip(singly, grads, strict=True)]
-    assert [numbers(result) for result in results] == [numbers(result) for result in expected]
-    assert [numbers(param) for param in params] == [numbers(param) for param in singly]
-    assert all(torch.equal(grad, torch.full_like(grad, 3.0)) for grad in grads)
+@given(decay=decays, lr=rates, values=numbers_of_a_tensor)
+def test_the_terms_are_what_a_call_does(decay: WeightDecay, lr: float, values: list[float]) -> None:
+    param, grad = torch.tensor(values), torch.full((len(values),), 3.0)
+    factor, coefficient = decay.terms({}, lr)
+    expected = (param * factor if factor != 1 else param, param * coefficient + grad if coefficient else grad)
+    result = decay(param.clone(), grad, {"lr": lr})
+    decayed = param.clone()
+    decay(decayed, grad, {"lr": lr})
+    assert (numbers(decayed), numbers(result)) == tuple(map(numbers, expected))
+
+
+@given(decay=decays, lr=rates)
+def test_the_terms_of_a_tensor_lr_are_those_of_its_number(decay: WeightDecay, lr: float) -> None:
+    """Without reading it: the factor is a tensor."""
+    number, tensor = decay.terms({}, lr), decay.terms({}, torch.tensor(lr, dtype=torch.float64))
+    assert (float(tensor[0]), tensor[1]) == number
+    if decay.weight_decay and decay.weight_decouple:
+        assert isinstance(tensor[0], torch.Tensor)
+        assert tensor[0].dtype == torch.float64
 
 
 def test_the_group_wins_over_the_object() -> None:
@@ -179,11 +188,11 @@ class Forgetful(WeightDecay):
         return grad
 
 
-@pytest.mark.parametrize("foreach", [True, False, None])
+@pytest.mark.parametrize("switches", [{}, {"foreach": False}, {"capturable": True}], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
-def test_a_subclass_is_honoured_by_every_kernel(dtype: torch.dtype, foreach: bool | None) -> None:
+def test_a_subclass_is_honoured_by_every_kernel(dtype: torch.dtype, switches: dict[str, Any]) -> None:
     param = parameter(8.0, dtype=dtype)
-    optimizer = radam.RAdam([param], lr=1.0, weight_decay=Forgetful(0.5), degenerated_to_sgd=False, foreach=foreach)
+    optimizer = radam.RAdam([param], lr=1.0, weight_decay=Forgetful(0.5), degenerated_to_sgd=False, **switches)
     optimizer.step()
     assert param.abs().item() == 0.0
 
@@ -300,7 +309,7 @@ def test_bad_return_values_are_refused(value: Any) -> None:
     assert repr(value) in str(caught.value)
 
 
-@pytest.mark.parametrize("foreach", [True, False, None])
+@pytest.mark.parametrize("foreach", [False, None])
 def test_the_state_dict_of_a_callables_numbers(foreach: bool | None) -> None:
     optimizer = radam.RAdam([parameter()], weight_decay=Recorder(), foreach=foreach)
     run(optimizer, 2)

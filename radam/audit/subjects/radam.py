@@ -31,12 +31,41 @@ _FIRST_NINE = (
 )
 
 
+IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
+    "loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "capturable": {"capturable": True},
+    "compiled": {},
+    "traced": {},
+}
+"""What asks a constructor for each way to run a step. "compiled" is by torch.compile with its default backend, "traced"
+by the part of it that makes a functional graph, run as it is: much faster to make."""
+BACKENDS = {"compiled": "inductor", "traced": "aot_eager"}
+
+
+def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.Optimizer:
+    """Let torch.compile take the steps of an optimizer, with nothing left of what it has compiled before.
+
+    Too many compilations are an error: torch would go on without any, and the step no longer be a compiled one.
+    """
+    import torch._dynamo
+
+    torch.compiler.reset()
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    torch._dynamo.config.recompile_limit = 64
+    optimizer.step = torch.compile(optimizer.step, backend=backend)  # type: ignore[assignment, method-assign]
+    return optimizer
+
+
 @dataclass(frozen=True)
 class Family:
-    """An optimizer class with the decay class that belongs to it."""
+    """An optimizer class with the decay class that belongs to it, and the implementation to ask it for."""
 
     optimizer: type[torch.optim.Optimizer]
     weight_decay: Callable[..., Any]
+    implementation: str | None = None
+    """A name of IMPLEMENTATIONS; None for the class's own choice."""
 
     def build(self, params: Params, options: Mapping[str, Any], **more: Any) -> torch.optim.Optimizer:
         """Make the optimizer from neutral hyper-parameters; `more` goes to the constructor as it is."""
@@ -45,7 +74,15 @@ class Family:
             decay = {"weight_decay": 0.0, "weight_decouple": True, "absolute": False}
             decay.update({name: options[name] for name in _DECAY if name in options})
             arguments["weight_decay"] = self.weight_decay(**decay)
-        return self.optimizer(params, **arguments, **more)
+        if self.implementation is None or more.keys() & {"foreach", "fused", "capturable", "differentiable"}:
+            return self.optimizer(params, **arguments, **more)
+        optimizer = self.optimizer(params, **arguments, **IMPLEMENTATIONS[self.implementation], **more)
+        backend = BACKENDS.get(self.implementation)
+        return optimizer if backend is None else let_compile(optimizer, backend)
+
+    def implementations(self) -> list[str]:
+        """The implementations that can be asked for: those of which the constructor takes the switch."""
+        return [name for name, switches in IMPLEMENTATIONS.items() if all(map(self.takes, switches))]
 
     def takes(self, name: str) -> bool:
         """Whether the constructor has a parameter of this name."""

@@ -1,0 +1,173 @@
+"""What list kernels work on: real tensors of one dtype, views of a parameter's own or small copies of their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from radam.kernels.slot import Slot, as_real
+from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ
+
+# Bytes of copies that exist at a time. Two of these, and the temporaries of a kernel beside them, fit into a cache of
+# the second level, which is what makes copies cheaper than the passes over memory that they save.
+SCRATCH = 2**20
+
+
+class Work(NamedTuple):
+    """The tensors of a parameter, or of a part of it, as a list kernel takes them: real, and of the same shape."""
+
+    param: torch.Tensor
+    grad: torch.Tensor
+    exp_avg: torch.Tensor
+    exp_avg_sq: torch.Tensor
+    max_exp_avg_sq: torch.Tensor | None
+    place: int
+    """Which of the slots that were given together."""
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Those that are there."""
+        return [tensor for tensor in self[:5] if tensor is not None]
+
+    def each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Work:
+        """The same with a function of each tensor in its place."""
+        return Work._make([*(tensor if tensor is None else function(tensor) for tensor in self[:5]), self.place])
+
+
+Kernel = Callable[[Sequence[Work]], None]
+
+
+def work_of(slot: Slot, place: int, *, amsgrad: bool) -> Work:
+    """The real views of a parameter's tensors: local for a DTensor, pairs of reals for complex ones."""
+    names = (EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ) if amsgrad else (EXP_AVG, EXP_AVG_SQ)
+    tensors: list[Any] = [slot.param, slot.grad, *(slot.state[name] for name in names)]
+    if is_distributed(slot.param):
+        tensors = [tensor.to_local() for tensor in tensors]
+    if tensors[0].is_complex():
+        tensors[1] = tensors[1].to(tensors[0].dtype)
+    param, grad, *moments = (as_real(tensor.resolve_conj().resolve_neg()) for tensor in tensors)
+    return Work._make([param, grad, *moments, *([] if amsgrad else [None]), place])
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is torch's own, and no subclass that gives operations another meaning."""
+    return type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+
+
+def is_distributed(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a DTensor."""
+    return not is_plain(tensor) and hasattr(tensor, "to_local") and hasattr(tensor, "placements")
+
+
+def is_local(slot: Slot) -> bool:
+    """Whether each process can step its part of a DTensor alone: all tensors are split alike, and none is a sum."""
+    tensors: list[Any] = [slot.param, slot.grad, *(slot.state[n] for n in (EXP_AVG, EXP_AVG_SQ) if n in slot.state)]
+    return all(is_distributed(tensor) for tensor in tensors) and all(
+        tensor.placements == slot.param.placements  # type: ignore[attr-defined]
+        and not any(placement.is_partial() for placement in tensor.placements)
+        and is_plain(tensor.to_local().detach())
+        for tensor in tensors
+    )
+
+
+def has_arithmetic_dtype(work: Work) -> bool:
+    """Whether the tensors can be worked on as they are, wherever they lie: all of the moments' dtype."""
+    return work.param.dtype == work.grad.dtype == work.exp_avg.dtype
+
+
+def is_aligned(work: Work) -> bool:
+    """Whether, besides, all lie in memory alike and without gaps: so that one loop over memory meets their elements."""
+    if not has_arithmetic_dtype(work):
+        return False
+    tensors = work.tensors
+    if all(map(torch.Tensor.is_contiguous, tensors)):
+        return True
+    strides = work.param.stride()
+    return is_dense(work.param) and all(tensor.stride() == strides for tensor in tensors)
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the elements fill a stretch of memory, each its own place, in any order of the dimensions."""
+    expected = 1
+    for stride, size in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def run(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool]) -> None:
+    """Let a kernel do all the works: those that fit as they are, the others by parts, through copies.
+
+    Args:
+        kernel: writes to all tensors of a work but the gradient.
+        works: of one device, with moments of one dtype.
+        fits: whether the kernel can take a work as it is.
+    """
+    direct: list[Work] = []
+    parts: list[Work] = []
+    for work in works:
+        if not work.param.numel():
+            continue
+        if fits(work):
+            direct.append(work)
+        else:
+            parts += _split(work.each(_in_order_of_memory(work.param)))
+    if direct:
+        kernel(direct)
+    batch: list[Work] = []
+    for part in parts:
+        if batch and sum(map(_bytes, batch)) + _bytes(part) > SCRATCH:
+            _through_copies(kernel, batch)
+            batch = []
+        batch.append(part)
+    if batch:
+        _through_copies(kernel, batch)
+
+
+def _in_order_of_memory(tensor: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The permutation that makes a dense tensor contiguous."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    return lambda other: other.permute(order)
+
+
+def _fits(tensor: torch.Tensor, work: Work) -> bool:
+    return tensor.dtype == work.exp_avg.dtype and tensor.is_contiguous()
+
+
+def _bytes(work: Work) -> int:
+    copied = sum(not _fits(tensor, work) for tensor in work.tensors)
+    return copied * work.param.numel() * work.exp_avg.element_size()
+
+
+def _split(work: Work) -> Iterator[Work]:
+    """Parts of which none needs more than SCRATCH bytes of copies, if it has more than one element."""
+    size = _bytes(work)
+    if size <= SCRATCH or work.param.numel() == 1:
+        yield work
+        return
+    dimension = next(i for i, length in enumerate(work.param.shape) if length > 1)
+    length = work.param.shape[dimension]
+    rows = max(1, length * SCRATCH // size)
+    for start in range(0, length, rows):
+        count = min(rows, length - start)
+        yield from _split(work.each(lambda tensor, i=start, n=count: tensor.narrow(dimension, i, n)))  # type: ignore[misc]
+
+
+def _through_copies(kernel: Kernel, works: Sequence[Work]) -> None:
+    def copied(work: Work) -> Work:
+        dtype = work.exp_avg.dtype
+        return work.each(
+            lambda tensor: (
+                tensor if _fits(tensor, work) else tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
+            )
+        )
+
+    copies = [copied(work) for work in works]
+    kernel(copies)
+    for work, copy in zip(works, copies, strict=True):
+        for own, new in zip(work.tensors, copy.tensors, strict=True):
+            if own is not new and own is not work.grad:
+                own.copy_(new)
