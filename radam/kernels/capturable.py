@@ -81,9 +81,10 @@ def apply(call: Call) -> None:
             for work, dtype in zip(call.works, dtypes, strict=True)
         ]
         _step(whole, call)
-        for work, done in zip(call.works, whole, strict=True):
-            if work.param is not done.param:
-                work.param.copy_(done.param)
+        rounded = [(work.param, done.param) for work, done in zip(call.works, whole, strict=True)]
+        rounded = [(own, new) for own, new in rounded if own is not new]
+        if rounded:
+            torch._foreach_copy_([own for own, _ in rounded], [new for _, new in rounded])
     else:
         run(lambda works: _step(works, call), call.works, has_arithmetic_dtype)
 
@@ -122,8 +123,7 @@ def _step(works: Sequence[Work], call: Call) -> None:
     else:
         moved = torch._foreach_mul(exp_avgs, beta1)
         torch._foreach_add_(moved, grads, alpha=1 - beta1)
-        for exp_avg, new, averages in zip(exp_avgs, moved, of(call.scalars.averages), strict=True):
-            exp_avg.copy_(torch.where(averages, new, exp_avg))
+        torch._foreach_copy_(exp_avgs, list(map(torch.where, of(call.scalars.averages), moved, exp_avgs)))
 
     roots = torch._foreach_sqrt(exp_avg_sqs)
     torch._foreach_add_(roots, of(call.scalars.eps))
@@ -133,8 +133,8 @@ def _step(works: Sequence[Work], call: Call) -> None:
     if call.scalars.moves is None:
         torch._foreach_sub_(params, updates)
     else:
-        for param, update, moves in zip(params, updates, of(call.scalars.moves), strict=True):
-            param.copy_(torch.where(moves, param - update, param))
+        moved = torch._foreach_sub(params, updates)
+        torch._foreach_copy_(params, list(map(torch.where, of(call.scalars.moves), moved, params)))
 
 
 def _decayed(work: Work, grad: torch.Tensor, call: Call) -> torch.Tensor:

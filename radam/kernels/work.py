@@ -118,11 +118,13 @@ def run(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool]) -> 
     if direct:
         kernel(direct)
     batch: list[Work] = []
+    size = 0
     for part in parts:
-        if batch and sum(map(_bytes, batch)) + _bytes(part) > SCRATCH:
+        if batch and size + _bytes(part) > SCRATCH:
             _through_copies(kernel, batch)
-            batch = []
+            batch, size = [], 0
         batch.append(part)
+        size += _bytes(part)
     if batch:
         _through_copies(kernel, batch)
 
@@ -167,7 +169,11 @@ def _through_copies(kernel: Kernel, works: Sequence[Work]) -> None:
 
     copies = [copied(work) for work in works]
     kernel(copies)
-    for work, copy in zip(works, copies, strict=True):
-        for own, new in zip(work.tensors, copy.tensors, strict=True):
-            if own is not new and own is not work.grad:
-                own.copy_(new)
+    changed = [
+        (own, new)
+        for work, copy in zip(works, copies, strict=True)
+        for own, new in zip(work.tensors, copy.tensors, strict=True)
+        if own is not new and own is not work.grad
+    ]
+    if changed:
+        torch._foreach_copy_([own for own, _ in changed], [new for _, new in changed])

@@ -40,8 +40,8 @@ IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
     "traced": {},
 }
 """What asks a constructor for each way to run a step. "compiled" is by torch.compile with its default backend, "traced"
-by the part of it that makes a functional graph, run as it is: much faster to make."""
-BACKENDS = {"compiled": "inductor", "traced": "aot_eager"}
+by the graph alone that it makes of the step, run operation by operation: much sooner there."""
+BACKENDS = {"compiled": "inductor", "traced": "eager"}
 
 
 def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.Optimizer:

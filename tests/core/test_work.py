@@ -1,0 +1,211 @@
+"""Copies of parts: what a kernel does through them is what it does in place, in little memory."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import radam
+from radam.audit.strategies import LAYOUTS, lay_out
+from radam.kernels import work as module
+from radam.kernels.work import SCRATCH, Work, has_arithmetic_dtype, is_aligned, is_dense, run
+from tests.core.helpers import numbers, params_of
+
+SHAPES = ((), (1,), (0,), (7,), (3, 5), (1, 6), (2, 3, 2, 2), (4, 1, 3), (0, 3))
+layouts = st.sampled_from((*LAYOUTS, "expanded"))
+dtypes = st.sampled_from((torch.float16, torch.bfloat16, torch.float32, torch.float64))
+
+
+def tensor(shape: Sequence[int], dtype: torch.dtype, layout: str, start: int) -> torch.Tensor:
+    """Different whole numbers, in some layout; one number everywhere where expanded."""
+    if layout == "expanded":
+        return torch.full((), float(start), dtype=dtype).expand(shape)
+    values = torch.arange(start, start + int(np.prod(shape, dtype=int))).reshape(shape).to(dtype)
+    return lay_out(values, layout)
+
+
+def kernel(works: Sequence[Work]) -> None:
+    """Whole numbers, so that nothing rounds: p <- p + 2 g, m <- m + g, v <- v - p."""
+    for work in works:
+        work.exp_avg.add_(work.grad)
+        work.exp_avg_sq.sub_(work.param)
+        work.param.add_(work.grad, alpha=2)
+
+
+@given(
+    shape=st.sampled_from(SHAPES),
+    given=st.lists(layouts, min_size=4, max_size=4),
+    dtype=dtypes,
+    of_grad=dtypes,
+    scratch=st.sampled_from((1, 8, 64, 2**20)),
+    fits=st.sampled_from((is_aligned, has_arithmetic_dtype, lambda work: False)),
+)
+def test_through_copies_a_kernel_does_what_it_does_in_place(
+    shape: tuple[int, ...], given: list[str], dtype: torch.dtype, of_grad: torch.dtype, scratch: int, fits: Any
+) -> None:
+    moments = torch.float64 if dtype == torch.float64 else torch.float32
+    of_param, of_gradient, *of_moments = [
+        layout if i == 1 or layout != "expanded" else "strided" for i, layout in enumerate(given)
+    ]
+    param = tensor(shape, dtype, of_param, 1)
+    grad = tensor(shape, of_grad, of_gradient, 3)
+    m, v = (tensor(shape, moments, layout, 7) for layout in of_moments)
+    expected = [
+        param.double() + 2 * grad.double(),
+        grad.double(),
+        m.double() + grad.double(),
+        v.double() - param.double(),
+    ]
+    handed: list[Work] = []
+
+    def spy(works: Sequence[Work]) -> None:
+        handed.extend(works)
+        assert all(map(fits, works)) or all(w.param.is_contiguous() and w.grad.is_contiguous() for w in works)
+        kernel(works)
+
+    patch = pytest.MonkeyPatch()
+    with patch.context() as context:
+        context.setattr(module, "SCRATCH", scratch)
+        run(spy, [Work(param, grad, m, v, None, 0)], fits)
+    for seen, wanted in zip((param, grad, m, v), expected, strict=True):
+        assert torch.equal(seen.double(), wanted)
+    assert sum(work.param.numel() for work in handed) == param.numel()
+    assert all(work.param.numel() > 0 for work in handed)
+
+
+@pytest.mark.parametrize(
+    ("make", "dense"),
+    [
+        (lambda: torch.ones(4), True),
+        (lambda: torch.ones(2, 3, 4).permute(2, 0, 1), True),
+        (lambda: torch.ones(2, 3, 4, 5).contiguous(memory_format=torch.channels_last), True),
+        (lambda: torch.ones(3, 1).as_strided((3, 1), (1, 99)), True),
+        (lambda: torch.ones(()), True),
+        (lambda: torch.ones(8)[::2], False),
+        (lambda: torch.ones(3, 4)[:, :3], False),
+        (lambda: torch.ones(3).expand(2, 3), False),
+        (lambda: torch.ones(9).as_strided((2, 3), (2, 1)), False),
+    ],
+)
+def test_dense_is_without_gaps_and_overlaps(make: Any, dense: bool) -> None:
+    assert is_dense(make()) == dense
+
+
+@pytest.mark.parametrize("which", ["param", "grad", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
+def test_one_tensor_that_lies_otherwise_is_not_aligned(which: str) -> None:
+    work = Work._make([*(torch.ones(3, 3) for _ in range(5)), 0])
+    assert is_aligned(work)
+    assert is_aligned(work.each(torch.t))
+    assert not is_aligned(work._replace(**{which: torch.ones(3, 3).t()}))
+    assert not is_aligned(work._replace(**{which: torch.ones(3, 6)[:, ::2]}))
+    if which in ("param", "grad"):
+        assert not is_aligned(work._replace(**{which: torch.ones(3, 3, dtype=torch.float64)}))
+
+
+# Memory
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes of new tensors that are alive at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {
+            t.untyped_storage()._cdata for t in torch.utils._pytree.tree_leaves((args, kwargs)) if torch.is_tensor(t)
+        }
+        for leaf in torch.utils._pytree.tree_leaves(result):
+            if torch.is_tensor(leaf):
+                storage = leaf.untyped_storage()
+                key = storage._cdata
+                if key not in self.known and key not in given:
+                    self.known.add(key)
+                    self.now += storage.nbytes()
+                    self.most = max(self.most, self.now)
+                    weakref.finalize(storage, self._gone, key, storage.nbytes())
+        return result
+
+    def _gone(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def peak_of_a_step(optimizer: Any) -> int:
+    with Peak() as peak:
+        optimizer.step()
+    return peak.most
+
+
+EVERYTHING: dict[str, Any] = {"amsgrad": True, "maximize": True, "weight_decay": radam.WeightDecay(0.1, False)}
+"""What needs most temporaries."""
+
+
+def large(dtype: torch.dtype, transposed: bool) -> torch.nn.Parameter:
+    """3 million numbers: 6 MiB in half precision."""
+    values = torch.ones(1500, 2000, dtype=dtype)
+    param = torch.nn.Parameter(values)
+    param.grad = torch.ones(2000, 1500, dtype=dtype).t() if transposed else torch.ones_like(values)
+    return param
+
+
+@pytest.mark.parametrize("switches", [{}, {"foreach": True}, {"capturable": True}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("steps", [1, 6])
+def test_half_precision_takes_at_most_16_mib(
+    switches: dict[str, Any], dtype: torch.dtype, transposed: bool, steps: int
+) -> None:
+    """Not the 4 bytes a number that float32 copies and temporaries of its size would take, each."""
+    params = [large(dtype, transposed) for _ in range(3)]
+    optimizer = radam.RAdam(params, **EVERYTHING, **switches)
+    for _ in range(steps):
+        optimizer.step()
+    assert peak_of_a_step(optimizer) <= min(2**24, 8 * SCRATCH)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_full_precision_by_the_fused_kernel_takes_none_or_as_little(transposed: bool) -> None:
+    """None where all lie alike; where the gradient does not, copies of parts of it."""
+    optimizer = radam.RAdam([large(torch.float32, transposed)], **EVERYTHING)
+    for _ in range(6):
+        optimizer.step()
+    assert peak_of_a_step(optimizer) <= (SCRATCH if transposed else 0)
+
+
+def test_the_meter_sees_what_the_loop_takes() -> None:
+    """Sanity of these tests: two float32 copies, and temporaries beside them."""
+    param = large(torch.bfloat16, False)
+    optimizer = radam.RAdam([param], **EVERYTHING, foreach=False)
+    optimizer.step()
+    assert peak_of_a_step(optimizer) >= 2 * 4 * param.numel()
+
+
+@pytest.mark.parametrize("switches", [{}, {"foreach": True}, {"capturable": True}], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_parts_are_stepped_as_the_whole_is(dtype: torch.dtype, switches: dict[str, Any]) -> None:
+    """Parts of 25 elements and no parts give the same numbers: a difference is too small to show in half precision."""
+    results = []
+    for scratch in (200, 2**24):
+        patch = pytest.MonkeyPatch()
+        with patch.context() as context:
+            context.setattr(module, "SCRATCH", scratch)
+            values = torch.linspace(-2, 3, 17 * 23).reshape(17, 23).to(dtype)
+            param = torch.nn.Parameter(values.t().contiguous().t())
+            optimizer = radam.RAdam([param], lr=0.1, weight_decay=0.1, **switches)
+            for step in range(9):
+                param.grad = torch.linspace(-step, 3, 17 * 23).reshape(17, 23).to(dtype)
+                optimizer.step()
+            results.append([numbers(p) for p in params_of(optimizer)])
+    assert results[0] == results[1]
