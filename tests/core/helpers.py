@@ -10,6 +10,13 @@ import torch
 import radam
 
 OPTIMIZERS = (radam.RAdam, radam.Adam)
+KERNELS: dict[str, dict[str, Any]] = {
+    "loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "capturable": {"capturable": True},
+}
+"""What asks for each kernel."""
 
 
 def bits(tensor: torch.Tensor) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import radam
-from tests.core.helpers import OPTIMIZERS, bits, run, snapshot
+from tests.core.helpers import KERNELS, OPTIMIZERS, bits, run, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state:UserWarning")
 
@@ -290,13 +290,13 @@ def test_a_conjugate_view() -> None:
     assert (bits(good), bits(base)) == before
 
 
-@pytest.mark.parametrize("foreach", [True, False])
-def test_interleaved_views_do_not_overlap(foreach: bool) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_interleaved_views_do_not_overlap(kernel: str) -> None:
     """Strides (3, 2) of a 2 x 2 view: places 0, 2, 3, 5."""
     base = torch.full((6,), 7.0)
     param = Held(base.as_strided((2, 2), (3, 2)))
     param.grad = torch.ones(2, 2)
-    radam.RAdam([param], lr=1.0, foreach=foreach).step()
+    radam.RAdam([param], lr=1.0, **KERNELS[kernel]).step()
     assert base.tolist() == [6.0, 7.0, 6.0, 6.0, 7.0, 6.0]
 
 

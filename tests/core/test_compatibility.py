@@ -10,7 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 import radam
-from tests.core.helpers import OPTIMIZERS, bits, parameter, params_of, run, snapshot
+from tests.core.helpers import KERNELS, OPTIMIZERS, bits, parameter, params_of, run, snapshot
 
 BETAS = (0.5, 0.9)
 
@@ -37,11 +37,11 @@ def train(model: torch.nn.Module, optimizer: Any, steps: int, scheduler: Any = N
     return losses
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_module_learns(optimizer: Any, foreach: bool) -> None:
+def test_a_module_learns(optimizer: Any, kernel: str) -> None:
     model = module()
-    losses = train(model, optimizer(model.parameters(), lr=0.05, foreach=foreach), 100)
+    losses = train(model, optimizer(model.parameters(), lr=0.05, **KERNELS[kernel]), 100)
     assert losses[-1] < losses[0] / 5
 
 
@@ -132,11 +132,11 @@ def scaled_step(optimizer: Any, scaler: Any, gradient: float) -> None:
     scaler.update()
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_a_step_that_the_scaler_skips_changes_nothing(bad: float, foreach: bool) -> None:
+def test_a_step_that_the_scaler_skips_changes_nothing(bad: float, kernel: str) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
-    optimizer = radam.RAdam([parameter(), parameter()], foreach=foreach)
+    optimizer = radam.RAdam([parameter(), parameter()], **KERNELS[kernel])
     scaled_step(optimizer, scaler, 1.0)
     before = [bits(param) for param in params_of(optimizer)], snapshot(optimizer)["state"]
     scaled_step(optimizer, scaler, bad)
@@ -244,9 +244,9 @@ def test_the_grad_mode_is_left_as_it_was(mode: Any) -> None:
 
 def test_a_stale_backward_is_noticed() -> None:
     """A step bumps the version of the parameters, so that autograd refuses what it has saved of them before."""
-    for foreach in (True, False):
+    for switches in KERNELS.values():
         param = parameter()
-        optimizer = radam.RAdam([param], foreach=foreach)
+        optimizer = radam.RAdam([param], **switches)
         loss = param.square().sum()
         optimizer.step()
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
