@@ -78,17 +78,20 @@ def misfit(param: torch.Tensor, state: Mapping[str, Any], *, capturable: bool = 
             return f"state 'step' must be a 0-dim float32 tensor on {param.device}, but is {step!r}"
     elif whole_number(step) is None:
         return f"state 'step' must be a whole number of at least 0, but is {step!r}"
+    expected = (param.shape, moment_dtype(param), param.device, torch.strided)
     for name in TENSORS:
         if name not in state:
             continue
         tensor = state[name]
         if not isinstance(tensor, torch.Tensor):
             return f"state {name!r} must be a tensor, but is {tensor!r}"
-        expected = (param.shape, moment_dtype(param), param.device, torch.strided)
         found = (tensor.shape, tensor.dtype, tensor.device, tensor.layout)
-        for what, want, have in zip(("shape", "dtype", "device", "layout"), expected, found, strict=True):
-            if want != have:
-                return f"the {what} of state {name!r} must be {_show(want)}, but is {_show(have)}"
+        if found != expected:
+            names = ("shape", "dtype", "device", "layout")
+            what, want, have = next(entry for entry in zip(names, expected, found, strict=True) if entry[1] != entry[2])
+            return f"the {what} of state {name!r} must be {_show(want)}, but is {_show(have)}"
+        if tensor.is_conj() or tensor.is_neg():
+            return f"state {name!r} must have its own memory, but it is the conjugate or negative of another tensor"
         if overlaps(tensor):
             return f"state {name!r} holds several elements in one place of memory, so it cannot be written"
     return None
@@ -144,6 +147,8 @@ def _copied(param: torch.Tensor, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def whole_number(step: object) -> int | None:
     """A step count kept as an integer, a float or a 1-element tensor, as an integer; None for anything else."""
+    if type(step) is int:
+        return step if step >= 0 else None
     if isinstance(step, torch.Tensor):
         if step.numel() != 1 or step.is_complex() or step.is_meta:
             return None

@@ -10,9 +10,8 @@ import torch
 from radam.kernels.slot import Slot, as_real
 from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ
 
-# Bytes of copies that exist at a time. Two of these, and the temporaries of a kernel beside them, fit into a cache of
-# the second level, which is what makes copies cheaper than the passes over memory that they save.
-SCRATCH = 2**20
+# Bytes of copies that exist at a time; with the temporaries of a kernel beside them it is at most four times as many.
+SCRATCH = 2**22
 
 
 class Work(NamedTuple):
@@ -41,14 +40,13 @@ Kernel = Callable[[Sequence[Work]], None]
 
 def work_of(slot: Slot, place: int, *, amsgrad: bool) -> Work:
     """The real views of a parameter's tensors: local for a DTensor, pairs of reals for complex ones."""
-    names = (EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ) if amsgrad else (EXP_AVG, EXP_AVG_SQ)
-    tensors: list[Any] = [slot.param, slot.grad, *(slot.state[name] for name in names)]
-    if is_distributed(slot.param):
-        tensors = [tensor.to_local() for tensor in tensors]
-    if tensors[0].is_complex():
-        tensors[1] = tensors[1].to(tensors[0].dtype)
-    param, grad, *moments = (as_real(tensor.resolve_conj().resolve_neg()) for tensor in tensors)
-    return Work._make([param, grad, *moments, *([] if amsgrad else [None]), place])
+    param, grad, state, _ = slot
+    work = Work(param, grad, state[EXP_AVG], state[EXP_AVG_SQ], state[MAX_EXP_AVG_SQ] if amsgrad else None, place)
+    if is_distributed(param):
+        work = work.each(lambda tensor: tensor.to_local())  # type: ignore[attr-defined]
+    if work.param.is_complex():
+        work = work._replace(grad=work.grad.to(work.param.dtype).resolve_conj()).each(as_real)
+    return work._replace(grad=work.grad.resolve_neg()) if work.grad.is_neg() else work
 
 
 def is_plain(tensor: torch.Tensor) -> bool:

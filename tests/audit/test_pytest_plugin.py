@@ -88,7 +88,9 @@ def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 def test_without_the_option_radams_own_is_verified_and_all_tests_run(suite: pytest.Pytester) -> None:
     result = run(suite)
     result.assert_outcomes(passed=3)
-    result.stdout.fnmatch_lines(["*subject: radam:RAdam, device: cpu, torch *", "*verified radam:RAdam*"])
+    result.stdout.fnmatch_lines(
+        ["*subject: radam:RAdam, implementation: its own choice, device: cpu, torch *", "*verified radam:RAdam*"]
+    )
 
 
 @pytest.mark.parametrize("name", ["Right", "Outer.Nested"])

@@ -172,7 +172,7 @@ def test_half_precision_takes_at_most_16_mib(
     optimizer = radam.RAdam(params, **EVERYTHING, **switches)
     for _ in range(steps):
         optimizer.step()
-    assert peak_of_a_step(optimizer) <= min(2**24, 8 * SCRATCH)
+    assert peak_of_a_step(optimizer) <= 2**24
 
 
 @pytest.mark.parametrize("transposed", [False, True])

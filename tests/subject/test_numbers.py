@@ -116,9 +116,12 @@ def is_ordinary(options: dict[str, Any]) -> bool:
     """
     _, beta2 = options["betas"]
     conditioned = beta2 <= 1 - 1e-4 and abs(beta2 - 0.6) > 1e-6
-    # At these exact rho_t, or at the limit that they approach, textbook scalars may fall on either side.
+    # rho_t grows: where its neighbours of the threshold, or the limit below it, are too close, textbook scalars may
+    # fall on either side.
+    first = reference.rectification.first_adaptive_step(beta2, options["threshold"])
     oracle = reference.RAdam(betas=options["betas"], threshold=options["threshold"])
-    decided = all(oracle.scalar_error(t, "textbook").decided for t in (*range(1, 2 * NEAR), 10**6))
+    closest = (10**6,) if first is None else (max(1, first - 1), first)
+    decided = all(oracle.scalar_error(t, "textbook").decided for t in closest)
     return bool(
         conditioned and decided and options["eps"] >= 1e-12 and options["lr"] <= 0.1 and options["weight_decay"] <= 1
     )

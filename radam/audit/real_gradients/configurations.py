@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +26,7 @@ class Configuration:
         options: neutral hyper-parameters, see :mod:`radam.audit.subjects.radam`.
         dtype: of the parameters.
         engine: arguments of the constructor that should not change the numbers.
+        backend: of torch.compile, where it takes the steps.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Configuration:
     options: Mapping[str, Any]
     dtype: torch.dtype = torch.float32
     engine: Mapping[str, Any] = field(default_factory=dict)
+    backend: str | None = None
 
     @property
     def precision(self) -> str:
@@ -46,6 +49,10 @@ class Configuration:
 _DECOUPLED: dict[str, Any] = {"weight_decay": 0.1}
 _L2: dict[str, Any] = {"weight_decay": 1e-3, "weight_decouple": False}
 _LOOP = {"foreach": False}
+_FOREACH = {"foreach": True}
+_CAPTURABLE = {"capturable": True}
+# torch.compile's own choice needs a C++ compiler; without one its graph is run operation by operation.
+_BACKEND = "inductor" if any(map(shutil.which, ("g++", "c++", "clang++"))) else "aot_eager"
 
 
 def named(specification: str | None = None) -> list[Configuration]:
@@ -90,15 +97,24 @@ def configurations(
 
 def _radam(subject: Subject) -> list[Configuration]:
     def of(
-        name: str, dtype: torch.dtype = torch.float32, engine: Mapping[str, Any] | None = None, **options: Any
+        name: str,
+        dtype: torch.dtype = torch.float32,
+        engine: Mapping[str, Any] | None = None,
+        backend: str | None = None,
+        **options: Any,
     ) -> Configuration:
-        return Configuration(f"RAdam{name and ' '}{name}", subject, {"lr": LR, **options}, dtype, engine or {})
+        return Configuration(f"RAdam{name and ' '}{name}", subject, {"lr": LR, **options}, dtype, engine or {}, backend)
 
     return [
         of(""),
         of("for-loop", engine=_LOOP),
         of("for-loop + amsgrad + L2 decay", engine=_LOOP, amsgrad=True, **_L2),
         of("for-loop + decoupled decay + maximize", engine=_LOOP, maximize=True, **_DECOUPLED),
+        of("foreach: amsgrad, decoupled", engine=_FOREACH, amsgrad=True, **_DECOUPLED),
+        of("foreach: bfloat16", torch.bfloat16, engine=_FOREACH),
+        of("capturable: amsgrad, L2", engine=_CAPTURABLE, amsgrad=True, **_L2),
+        of("capturable: bfloat16, decoupled", torch.bfloat16, engine=_CAPTURABLE, **_DECOUPLED),
+        of("compiled: beta2=0.9995, decoupled", backend=_BACKEND, betas=(0.9, 0.9995), **_DECOUPLED),
         of("float64", torch.float64),
         of("bfloat16", torch.bfloat16),
         of("float16", torch.float16),

@@ -16,6 +16,7 @@ from radam.audit.lockstep import Lockstep, Record, Tally, Trajectory, arithmetic
 from radam.audit.real_gradients.configurations import Configuration
 from radam.audit.real_gradients.task import Task
 from radam.audit.subject import Oracle
+from radam.audit.subjects.radam import let_compile
 
 LOSSES = 20
 """Steps at each end of a run over which its loss is averaged."""
@@ -142,6 +143,8 @@ class _Run:
         self.oracle = subject.oracle
         try:
             self.optimizer = subject.build(groups, {**configuration.options, **configuration.engine})
+            if configuration.backend is not None:
+                let_compile(self.optimizer, configuration.backend)
         except Exception as error:
             raise _Stop(f"the constructor raised {type(error).__name__}: {error}") from error
         self.lockstep = Lockstep(
@@ -203,6 +206,8 @@ class _Run:
 
     def _kernel(self) -> str:
         """What serves the parameters: radam's own optimizers say it, of others it is known what was asked for."""
+        if self.result.configuration.backend is not None:
+            return f"compiled by {self.result.configuration.backend}"
         if self.result.configuration.subject.name.startswith("radam:"):
             kernels: dict[str, str] = self.optimizer.kernels()  # type: ignore[attr-defined]
             return ", ".join(sorted(set(kernels.values())))
