@@ -219,8 +219,9 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             (group, self._validated(group, f"parameter group {index}", read=read), list(self._slots(index, group)))
             for index, group in enumerate(self.param_groups)
         ]
-        for group, _, slots in checked:
-            self._check_capture(group, slots)
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
+            for group, _, slots in checked:
+                self._check_capture(group, slots)
         result = []
         for group, values, slots in checked:
             group.update(values)
@@ -229,17 +230,18 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
                 state.initialize(
                     slot.state, slot.param, amsgrad=group["amsgrad"], capturable=self.defaults["capturable"]
                 )
-            if as_tensors:
-                result += self._calls(slots, group)
-            else:
-                for t, bucket in _by(lambda slot: state.count(slot.state), slots).items():
-                    kernels.apply(self.schedule(t, group), bucket, group, self.weight_decay, self.defaults)
+            tensors = [slot for slot in slots if as_tensors and self._goes_by_tensors(slot)]
+            result += self._calls(tensors, group)
+            others = slots if not tensors else [slot for slot in slots if not self._goes_by_tensors(slot)]
+            for t, bucket in _by(lambda slot: state.count(slot.state), others).items():
+                kernels.apply(self.schedule(t, group), bucket, group, self.weight_decay, self.defaults)
         return result
 
+    def _goes_by_tensors(self, slot: Slot) -> bool:
+        return kernels.refusal(kernels.CAPTURABLE, slot, self.weight_decay) is None
+
     def _check_capture(self, group: Mapping[str, Any], slots: Iterable[Slot]) -> None:
-        """Raise where a CUDA graph is being captured that would not do what the step does."""
-        if not (torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
-            return
+        """Raise where a CUDA graph is being made that would not do what the step does."""
         if not self.defaults["capturable"]:
             raise RuntimeError(
                 "a CUDA graph can hold a step with capturable=True only: this step's scalars are numbers"

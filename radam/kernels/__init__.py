@@ -82,17 +82,20 @@ def kernel_of(slot: Slot, decay: WeightDecayFunction, switches: Mapping[str, Any
 
 def refusal(kernel: str, slot: Slot, decay: WeightDecayFunction) -> str | None:
     """Why "fused", "foreach" or "capturable" cannot serve a parameter; None where it can."""
-    if kernel == CAPTURABLE:
-        if slot.param.device.type == "mps":
-            return "mps has no float64, in which the scalars of a step are computed"
-    # A subclass may override __call__ alone.
-    elif type(decay) is not WeightDecay:
-        return "a weight_decay of one's own takes one parameter at a time"
-    if not (is_plain(slot.param) and is_plain(slot.grad)) and not is_local(slot) and kernel != CAPTURABLE:
-        return f"{type(slot.param).__name__} may give operations a meaning of its own, or is split in another way"
-    if slot.param.is_neg():
+    param, grad = slot.param, slot.grad
+    if param.is_neg():
         return "it is a view of the negative of another tensor"
-    return fused.problem(slot.param.device.type) if kernel == FUSED else None
+    if (is_distributed(param) or is_distributed(grad)) and not is_local(slot):
+        return "it is a DTensor that is split in another way than its gradient or state, or is a sum"
+    if kernel == CAPTURABLE:
+        on_mps = param.device.type == "mps"
+        return "mps has no float64, in which the scalars of a step are computed" if on_mps else None
+    # A subclass may override __call__ alone.
+    if type(decay) is not WeightDecay:
+        return "a weight_decay of one's own takes one parameter at a time"
+    if not (is_distributed(param) or (is_plain(param) and is_plain(grad))):
+        return f"{type(param).__name__} may give operations a meaning of its own"
+    return fused.problem(param.device.type) if kernel == FUSED else None
 
 
 def _count_versions(slots: Sequence[Slot]) -> None:

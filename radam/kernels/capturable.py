@@ -53,8 +53,11 @@ def call(
     factor, coefficient = decay.terms(group, lr) if own else (1.0, 0.0)  # type: ignore[attr-defined]
     factors = None
     if own and group["weight_decouple"] and group["weight_decay"]:
-        # A tensor even if it is 1 at this lr: another lr makes no other graph.
-        factors = torch.as_tensor(factor, dtype=torch.float64, device=steps.size.device).expand_as(steps.size)
+        # A tensor even if it is 1 at this lr: another lr makes no other graph. A number is filled in, not copied from
+        # the host, which a graph could not hold.
+        factors = (
+            factor.expand_as(steps.size) if isinstance(factor, torch.Tensor) else torch.full_like(steps.size, factor)
+        )
         if steps.averages is not None:
             factors = torch.where(steps.averages, factors, torch.ones_like(factors))
     scalars = Scalars(*(None if x is None else x.unbind() for x in (*steps, factors)))  # type: ignore[arg-type]

@@ -21,12 +21,11 @@ from typing import Any
 import torch
 
 from radam.kernels import foreach, threads
-from radam.kernels.slot import representable
 from radam.kernels.work import Work
 from radam.schedule import Kind, Step
 from radam.weight_decay import changes
 
-# Elements from which a second thread pays; the kernel starts one for a handful, which on a busy machine takes forever.
+# Elements from which a second thread pays. The kernel starts one for a handful, and waits long on a busy machine.
 SMALL = 2**15
 DEVICES = ("cpu", "cuda")
 # Elements of the longest vector that a processor has: 2048 bits of float32.
@@ -70,10 +69,13 @@ def _adaptive(step: Step, works: Sequence[Work], group: dict[str, Any], terms: t
 
 
 def takes(step: Step, dtype: torch.dtype, terms: tuple[float, float]) -> bool:
-    """Whether a step can be taken so: an adaptive one, by scalars that numbers of the moments' dtype can hold."""
-    return step.kind is Kind.ADAPTIVE and all(
-        representable(x, dtype) == x for x in (float(step.size), step.eps, *terms)
-    )
+    """Whether a step can be taken so: an adaptive one, by scalars that normal numbers of the moments' dtype can hold.
+
+    What becomes of others is left open by the kernel, and need not be the same in all elements.
+    """
+    least, largest = torch.finfo(dtype).smallest_normal, torch.finfo(dtype).max
+    scalars = (float(step.size), step.eps, *terms)
+    return step.kind is Kind.ADAPTIVE and all(x == 0 or least <= abs(x) <= largest for x in scalars)
 
 
 def _decay(factor: float, size: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from radam.kernels.slot import Slot, as_real
-from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ
+from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, TENSORS
 
 # Bytes of copies that exist at a time; with the temporaries of a kernel beside them it is at most four times as many.
 SCRATCH = 2**22
@@ -61,7 +61,7 @@ def is_distributed(tensor: torch.Tensor) -> bool:
 
 def is_local(slot: Slot) -> bool:
     """Whether each process can step its part of a DTensor alone: all tensors are split alike, and none is a sum."""
-    tensors: list[Any] = [slot.param, slot.grad, *(slot.state[n] for n in (EXP_AVG, EXP_AVG_SQ) if n in slot.state)]
+    tensors: list[Any] = [slot.param, slot.grad, *(slot.state[name] for name in TENSORS if name in slot.state)]
     return all(is_distributed(tensor) for tensor in tensors) and all(
         tensor.placements == slot.param.placements  # type: ignore[attr-defined]
         and not any(placement.is_partial() for placement in tensor.placements)

@@ -188,3 +188,9 @@ def test_importing_the_kit_loads_no_oracle() -> None:
     program = "import sys, radam.audit, radam.audit.subjects.radam; print('reference' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_the_names_of_tests_repeat(request: pytest.FixtureRequest) -> None:
+    """An address in a name is another one in each process: `pytest -n` could not share the tests out."""
+    unstable = [item.nodeid for item in request.session.items if re.search(r" at 0x[0-9a-f]+", item.nodeid)]
+    assert unstable == []

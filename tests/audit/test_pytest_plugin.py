@@ -168,7 +168,7 @@ def test_the_real_suite_fails_by_a_subject_that_raises(tmp_path: Path) -> None:
     result = subprocess.run(
         [
             *(sys.executable, "-c", "import sys, pytest; sys.path.insert(0, sys.argv.pop(1)); sys.exit(pytest.main())"),
-            *(str(tmp_path), "-q", "-x", "-p", "no:cacheprovider", "--tb=line"),
+            *(str(tmp_path), "-q", "-x", "-p", "no:cacheprovider", "--tb=line", "--hypothesis-profile=find"),
             *("--subject", "optimizers_under_test:RaisesInItsStep", "tests/subject/test_numbers.py"),
         ],
         cwd=ROOT,

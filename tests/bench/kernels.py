@@ -1,6 +1,6 @@
 """How long an adaptive step takes by each kernel, as a ratio to torch's own optimizers in the same run.
 
-    python -m tests.bench.kernels [--rounds N] [--threads N] [--markdown FILE]
+    python -m tests.bench.kernels [--rounds N] [--threads N] [--busy N] [--markdown FILE]
 
 All candidates take turns, step by step, in one process, so that a busy machine slows all alike; the table has the
 median over the rounds of the ratio within a round, and the quartiles.
@@ -11,8 +11,11 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,23 +74,38 @@ def times(sizes: list[int], dtype: torch.dtype, rounds: int) -> dict[str, list[f
     return result
 
 
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Other processes that take all they get."""
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
 def main() -> None:
     """Measure, and print a table of ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--busy", type=int, default=0, help="so many other processes compute meanwhile")
     parser.add_argument("--markdown", type=Path, help="write the table there too")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
     title = (
         f"time of a step, in times of {BASELINE} (median, quartiles); torch {torch.__version__}, "
-        f"{platform.machine()}, {arguments.threads} thread(s), {arguments.rounds} rounds"
+        f"{platform.machine()}, {arguments.threads} thread(s), {arguments.busy} busy process(es) beside it, "
+        f"{arguments.rounds} rounds"
     )
     table = rich.table.Table("", *CANDIDATES, title=title)
     lines = [f"| {' | '.join(['', *CANDIDATES])} |", "|---" * (len(CANDIDATES) + 1) + "|"]
     for label, (sizes, dtype) in SETS.items():
-        seconds = times(sizes, dtype, arguments.rounds)
+        with busy(arguments.busy):
+            seconds = times(sizes, dtype, arguments.rounds)
         cells = []
         for name in CANDIDATES:
             ratios = [own / base for own, base in zip(seconds[name], seconds[BASELINE], strict=True)]

@@ -224,6 +224,21 @@ def test_the_tape_sees_what_a_step_of_numbers_does_wrong() -> None:
 # No one waits
 
 
+class OneDevice(TorchDispatchMode):
+    """No operation inside takes or makes a tensor of another device: not even a copy, which the host may wait for."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves((args, kwargs, result)):
+            if isinstance(leaf, torch.Tensor):
+                assert leaf.device.type == self.device, f"{func} has a tensor on {leaf.device}"
+        return result
+
+
 @everywhere
 @pytest.mark.parametrize("device", ["cuda", "xpu", "cpu"])
 @pytest.mark.parametrize("tensor_lr", [False, True])
@@ -239,7 +254,8 @@ def test_no_value_is_asked_of_a_device(name: str, device: str, tensor_lr: bool) 
         for _ in range(2):
             for param in params:
                 param.grad = torch.empty_like(param)
-            optimizer.step()
+            with OneDevice(device):
+                optimizer.step()
         for param in params:
             assert optimizer.state[param]["step"].device == param.device
             assert optimizer.state[param]["exp_avg"].device == param.device
@@ -366,7 +382,7 @@ def test_a_step_count_of_another_kind_is_refused(step: Any) -> None:
 @pytest.fixture
 def capturing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a CUDA graph were being made."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
 
 
@@ -385,7 +401,7 @@ def test_a_capture_needs_state(monkeypatch: pytest.MonkeyPatch, amsgrad: bool) -
     if amsgrad:
         optimizer.step()
         optimizer.param_groups[0]["amsgrad"] = True
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     before = snapshot(optimizer)
     with pytest.raises(RuntimeError, match=r"'p' has no state yet.*take a step before"):
@@ -393,7 +409,7 @@ def test_a_capture_needs_state(monkeypatch: pytest.MonkeyPatch, amsgrad: bool) -
     assert snapshot(optimizer) == before
     monkeypatch.undo()
     optimizer.step()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     optimizer.step()
 

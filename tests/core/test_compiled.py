@@ -88,7 +88,7 @@ def assert_made_at_once(counts: list[int], backend: str) -> None:
 
 
 @backends
-@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("capturable", [False, pytest.param(True, marks=pytest.mark.deep)])
 @pytest.mark.parametrize("cls", GROUPS)
 def test_every_option_in_every_dtype(cls: Any, capturable: bool, backend: str) -> None:
     """In lock-step, across the boundary of each group, by one graph."""
@@ -135,7 +135,9 @@ def test_layouts_and_large_tensors(backend: str) -> None:
 # How often it is compiled
 
 
-@pytest.mark.parametrize("options", [{}, {"threshold": 4.0}, {"betas": (0.9, 0.75)}, {"degenerated_to_sgd": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"betas": (0.9, 0.75), "degenerated_to_sgd": False, "threshold": 4.0}], ids=str
+)
 @pytest.mark.parametrize("tensor_lr", [False, True])
 @pytest.mark.parametrize("capturable", [False, True])
 def test_once_for_all_steps_and_all_learning_rates(options: dict[str, Any], tensor_lr: bool, capturable: bool) -> None:

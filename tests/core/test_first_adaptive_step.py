@@ -49,7 +49,7 @@ def test_first_adaptive_step(beta2: float, threshold: float, first: int | None, 
 
 
 @backends
-@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("capturable", [False, pytest.param(True, marks=pytest.mark.deep)])
 def test_first_adaptive_step_of_a_compiled_step(capturable: bool, backend: str) -> None:
     """Every beta2 and threshold, each a group: one graph for all of them and for all steps, with beta2 as it is."""
     torch.compiler.reset()

@@ -129,12 +129,34 @@ def test_a_step_of_no_size_still_decays(calls: list[Any]) -> None:
     assert calls
 
 
-@pytest.mark.parametrize("options", [{"lr": 1e42}, {"eps": 1e39}, {"weight_decay": 1e39, "weight_decouple": False}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": 1e42},
+        {"eps": 1e39},
+        {"weight_decay": 1e39, "weight_decouple": False},
+        {"eps": 1e-46},
+        {"lr": 1e-44},
+        {"weight_decay": 1e-44, "weight_decouple": False},
+    ],
+    ids=str,
+)
 def test_scalars_beyond_float32_go_by_foreach(options: dict[str, Any], calls: list[Any]) -> None:
     checked(parameter(), {**ADAPTIVE, **options})
     assert not calls
     checked(parameter(dtype=torch.float64), {**ADAPTIVE, **options})
     assert calls
+
+
+@pytest.mark.parametrize("kernel", [{"fused": True}, {"foreach": True}, {"foreach": False}, {"capturable": True}])
+def test_an_eps_that_underflows_is_nothing_in_every_element(kernel: dict[str, bool]) -> None:
+    """1e-46 is 0 in float32: zero gradients give 0/0 in an adaptive step, by vectors and beyond the last of them."""
+    param = torch.nn.Parameter(torch.ones(33))
+    optimizer = radam.RAdam([param], **{**ADAPTIVE, "eps": 1e-46}, **kernel)
+    for _ in range(5):
+        param.grad = torch.zeros(33)
+        optimizer.step()
+    assert param.isnan().all()
 
 
 # What it does not tell anyone

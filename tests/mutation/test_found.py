@@ -7,27 +7,17 @@ import sys
 from pathlib import Path
 
 SAMPLE = (
-    "rho_float32",
     "threshold_tolerant",
-    "step_per_group",
     "bias1_missing_in_sgd",
-    "eps_times_bias2",
     "decay_after_update",
-    "l2_into_m_only",
-    "v_of_momentum",
     "sgd_by_gradient",
     "amsgrad_max_after_use",
-    "maximize_grows",
     "lr_of_first_group",
     "pickle_loses_decay",
-    "closure_twice",
     "maximize_in_place",
     "contiguous_copy_lost",
     "half_rounded_twice",
-    "complex_square",
     "size_times_one_plus_1e10",
-    "after_1000_no_rectification",
-    "nan_lr_accepted",
     "gradients_kept",
 )
 

@@ -94,7 +94,7 @@ def test_every_step(
     [pytest.param(name, marks=pytest.mark.deep if name in BACKENDS else ()) for name in IMPLEMENTATIONS],
 )
 @given(data=st.data())
-@settings(max_examples=max(1, settings().max_examples // 3))
+@settings(max_examples=max(1, settings().max_examples // 6))
 def test_every_step_of_each_implementation(
     subject: Subject,
     family: Family,
