@@ -33,7 +33,8 @@ class RAdam(AdaptiveOptimizer):
 
     Args:
         params: parameters, named parameters or groups of them. float16 and bfloat16 parameters have float32 moments.
-        lr: learning rate alpha, finite and at least 0; a number or a 1-element tensor.
+        lr: learning rate alpha, finite and at least 0; a number or a 1-element tensor, on an accelerator only with
+            `capturable`.
         betas: decays of m and v, in [0, 1).
         eps: finite and at least 0; epsilon-hat with `optimized_update`, epsilon without.
         weight_decay: a WeightDecay, a callable like it, or a number for decoupled decay.

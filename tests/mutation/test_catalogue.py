@@ -53,6 +53,7 @@ def of_base(base: str, scenario: Scenario) -> Observation:
     return seen
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_mutant_differs_from_its_base(mutant: Mutant) -> None:
     seen = of_base(mutant.base, mutant.scenario)

@@ -7,18 +7,13 @@ import sys
 from pathlib import Path
 
 SAMPLE = (
-    "threshold_tolerant",
     "bias1_missing_in_sgd",
     "decay_after_update",
-    "sgd_by_gradient",
     "amsgrad_max_after_use",
     "lr_of_first_group",
     "pickle_loses_decay",
     "maximize_in_place",
-    "contiguous_copy_lost",
-    "half_rounded_twice",
     "size_times_one_plus_1e10",
-    "gradients_kept",
 )
 
 
