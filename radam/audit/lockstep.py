@@ -14,7 +14,26 @@ from radam.audit.subject import Oracle, torch_adam_names
 
 
 class Discrepancy(AssertionError):
-    """An optimizer did something else than its oracle says."""
+    """An optimizer did something else than its oracle says.
+
+    Args:
+        message: what, and where.
+        param: the parameter concerned, where it is one.
+        comparison: what was compared, where numbers were; its index is that in the parameter.
+        step: the parameter's step.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        param: torch.Tensor | None = None,
+        comparison: Comparison | None = None,
+        step: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.comparison = comparison
+        self.step = step
 
 
 @dataclass
@@ -70,11 +89,16 @@ class Record:
         return max((tally.ulp for tally in self.tallies.values()), default=0.0)
 
 
-def arithmetic_of(param: torch.Tensor) -> tuple[Precision, Precision]:
-    """The formats in which a parameter is updated and stored: half precision is updated in float32."""
-    name = str(param.dtype).removeprefix("torch.")
-    storage = PRECISIONS[{"complex128": "float64", "complex64": "float32", "complex32": "float16"}.get(name, name)]
-    return (PRECISIONS["float32"] if storage.unit_roundoff > 2.0**-24 else storage), storage
+def precision_of(dtype: torch.dtype) -> Precision:
+    """The format of a real or complex dtype."""
+    name = str(dtype).removeprefix("torch.")
+    return PRECISIONS[{"complex128": "float64", "complex64": "float32", "complex32": "float16"}.get(name, name)]
+
+
+def arithmetic_of(param: torch.Tensor, narrow: bool = False) -> tuple[Precision, Precision]:
+    """The formats in which a parameter is updated and stored: half precision is updated in float32, unless narrow."""
+    storage = precision_of(param.dtype)
+    return (PRECISIONS["float32"] if storage.unit_roundoff > 2.0**-24 and not narrow else storage), storage
 
 
 def flat(tensor: torch.Tensor) -> Array:
@@ -120,6 +144,7 @@ class Lockstep:
         state: the optimizer's names of t, m, v and s.
         k: room for the order of operations, see :mod:`radam.audit.bounds`.
         scalars: how exact the scalars of a step must be.
+        narrow: half precision parameters are updated, and their moments kept, in their own dtype instead of float32.
         describe: what the optimizer is, for messages.
         keep_going: collect findings in `record` instead of raising the first.
 
@@ -144,6 +169,7 @@ class Lockstep:
         state: Mapping[str, str] | None = None,
         k: float = K,
         scalars: Literal["textbook", "exact"] = "textbook",
+        narrow: bool = False,
         describe: str = "",
         keep_going: bool = False,
     ) -> None:
@@ -154,6 +180,7 @@ class Lockstep:
         self._names = dict(torch_adam_names() if state is None else state)
         self._k = k
         self._scalars = scalars
+        self._narrow = narrow
         self._describe = describe or type(optimizer).__name__
         self._keep_going = keep_going
         self._steps_of: dict[torch.Tensor, int] = {}
@@ -242,12 +269,13 @@ class Lockstep:
                 result.append(_Before(name, index, param, param.detach().clone(), grad, state, t))
         return result
 
-    def _find(self, message: str, dtype: torch.dtype, step: int) -> None:
+    def _find(self, message: str, old: _Before, comparison: Comparison | None = None) -> None:
         __tracebackhide__ = True
-        text = f"{message} [{self._describe}, {str(dtype).removeprefix('torch.')}, step {step}]"
+        dtype = str(old.param.dtype).removeprefix("torch.")
+        text = f"{message} [{self._describe}, {dtype}, step {old.t}]"
         self.record.findings.append(text)
         if not self._keep_going:
-            raise Discrepancy(text)
+            raise Discrepancy(text, old.param, comparison, old.t)
 
     def _judge(self, before: Sequence[_Before]) -> None:
         __tracebackhide__ = True
@@ -264,9 +292,8 @@ class Lockstep:
             self._judge_numbers(self.options[group], t, olds)
 
     def _judge_untouched(self, old: _Before) -> None:
-        dtype, t = old.param.dtype, old.t
         if not same_bits(old.param.detach(), old.value):
-            self._find(f"{old.name} has no gradient and should stay, but has changed", dtype, t)
+            self._find(f"{old.name} has no gradient and should stay, but has changed", old)
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():
             was, now = old.state.get(symbol), stored.get(key)
@@ -276,23 +303,23 @@ class Lockstep:
                 else (was is None and now is None) or (was is not None and now is not None and bool(was == now))
             )
             if not same:
-                self._find(f"{key} of {old.name}, which has no gradient, should stay, but has changed", dtype, t)
+                self._find(f"{key} of {old.name}, which has no gradient, should stay, but has changed", old)
 
     def _judge_bookkeeping(self, old: _Before) -> None:
-        dtype, t = old.param.dtype, old.t
+        t = old.t
         assert old.grad is not None
         if old.param.grad is None or not same_bits(old.param.grad.detach(), old.grad):
-            self._find(f"the gradient of {old.name} should not be written to, but has changed", dtype, t)
+            self._find(f"the gradient of {old.name} should not be written to, but has changed", old)
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():
             # A maximum is there from the first step with AMSGrad on.
             if key not in stored and (symbol != "s" or symbol in old.state):
-                self._find(f"state {key!r} of {old.name} is missing", dtype, t)
+                self._find(f"state {key!r} of {old.name} is missing", old)
                 return
         step = self._names.get("t")
         if step is not None and float(stored[step]) != t:
-            self._find(f"{step} of {old.name} = {stored[step]!r}, but should be {t}", dtype, t)
-        arithmetic, _ = arithmetic_of(old.param)
+            self._find(f"{step} of {old.name} = {stored[step]!r}, but should be {t}", old)
+        arithmetic, _ = arithmetic_of(old.param, self._narrow)
         for key in self._arrays.values():
             tensor = stored.get(key)
             if tensor is None:
@@ -302,20 +329,18 @@ class Lockstep:
                     f"{key} of {old.name} should have shape {tuple(old.param.shape)} and a "
                     f"{'complex' if old.param.is_complex() else 'real'} dtype, "
                     f"but has {tuple(tensor.shape)} and {tensor.dtype}",
-                    dtype,
-                    t,
+                    old,
                 )
-            elif arithmetic_of(tensor)[1] is not arithmetic:
+            elif precision_of(tensor.dtype) is not arithmetic:
                 self._find(
-                    f"{key} of {old.name} should have the precision in which a {dtype} parameter is "
+                    f"{key} of {old.name} should have the precision in which a {old.param.dtype} parameter is "
                     f"updated, but is {tensor.dtype}",
-                    dtype,
-                    t,
+                    old,
                 )
 
     def _judge_numbers(self, options: Mapping[str, Any], t: int, olds: Sequence[_Before]) -> None:
         __tracebackhide__ = True
-        arithmetic, storage = arithmetic_of(olds[0].param)
+        arithmetic, storage = arithmetic_of(olds[0].param, self._narrow)
         oracle = self._oracle(options)
 
         def tracked(vector: Array) -> Tracked:
@@ -350,7 +375,7 @@ class Lockstep:
             if seen is None:
                 # An optimizer without AMSGrad has no maximum; one with it must.
                 if symbol == "s" and options.get("amsgrad"):
-                    self._find(f"state {key!r} of {olds[0].name} is missing", olds[0].param.dtype, t)
+                    self._find(f"state {key!r} of {olds[0].name} is missing", olds[0])
                 stored[symbol] = getattr(oracle, symbol)
                 continue
             stored[symbol] = tracked(seen)
@@ -369,11 +394,11 @@ class Lockstep:
     ) -> None:
         __tracebackhide__ = True
         comparison = compare(quantity, seen, expected, storage)
-        name, index = _locate(olds, comparison.index)
+        old, index = _locate(olds, comparison.index)
         comparison = replace(comparison, index=index)
-        self.record.add(comparison, f"{name}[{index}]", t)
+        self.record.add(comparison, f"{old.name}[{index}]", t)
         if not comparison.passed:
-            self._find(f"{name}: {comparison}", olds[0].param.dtype, t)
+            self._find(f"{old.name}: {comparison}", old, comparison)
 
     def _oracle(self, options: Mapping[str, Any]) -> Oracle:
         key = tuple(sorted(options.items()))
@@ -391,14 +416,14 @@ def _converted(old: _Before) -> torch.Tensor:
     return old.grad
 
 
-def _locate(olds: Sequence[_Before], index: int) -> tuple[str, int]:
+def _locate(olds: Sequence[_Before], index: int) -> tuple[_Before, int]:
     """Which parameter, and which of its numbers, stands at a place of their concatenation."""
     for old in olds:
         size = old.value.numel() * (2 if old.value.is_complex() else 1)
         if index < size:
-            return old.name, index
+            return old, index
         index -= size
-    return olds[-1].name, 0
+    return olds[-1], 0
 
 
 class Trajectory:

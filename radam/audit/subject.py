@@ -114,19 +114,35 @@ def torch_adam_names() -> dict[str, str]:
     return {"t": "step", "m": "exp_avg", "v": "exp_avg_sq", "s": "max_exp_avg_sq"}
 
 
+class Call(NamedTuple):
+    """A constructor and its keyword arguments, which may be calls themselves."""
+
+    constructor: Callable[..., Any]
+    arguments: Mapping[str, Any]
+
+    def make(self, *positional: Any) -> Any:
+        """Do the call."""
+        arguments = {name: value.make() if isinstance(value, Call) else value for name, value in self.arguments.items()}
+        return self.constructor(*positional, **arguments)
+
+
 @dataclass(frozen=True)
 class Subject:
     """An optimizer to be verified.
 
     Args:
-        name: for reports.
+        name: for reports; MODULE:NAME where it can be imported by it.
         build: makes the optimizer from parameters or groups and hyper-parameters.
         hyperparameters: strategy that draws the hyper-parameters.
-        oracle: makes the oracle for hyper-parameters; None where there is none.
+        oracle: makes the oracle for hyper-parameters; None where there is none: then only oracle-free checks run.
         state: state names by symbol: t, m, v, s.
-        supports: capabilities: foreach, half, complex, differentiable, maximize, tensor_lr ...
+        supports: capabilities, names of :data:`radam.audit.capabilities.CAPABILITIES`; None to find them from the
+            constructor's keywords and trial steps.
         scalars: how exact the optimizer's scalars must be: as the usual float64 formulas, or without cancellation.
-        expected_failures: reasons by check.
+        expected_failures: reasons by the name of a check, or of one of its cells: "every_step[float16, foreach]". Each
+            must fail: one that passes is reported.
+        call: how `build` calls the constructor with hyper-parameters, for reproductions; None where it calls the class
+            of what it returns with them as they are, or it cannot be said.
     """
 
     name: str
@@ -137,3 +153,4 @@ class Subject:
     supports: frozenset[str] | None = None
     scalars: Literal["textbook", "exact"] = "textbook"
     expected_failures: Mapping[str, str] = field(default_factory=dict)
+    call: Callable[[Mapping[str, Any]], Call] | None = None

@@ -12,11 +12,11 @@ import torch
 from torch.func import functional_call
 
 from radam.audit.bounds import Comparison
+from radam.audit.capabilities import let_compile
 from radam.audit.lockstep import Lockstep, Record, Tally, Trajectory, arithmetic_of
 from radam.audit.real_gradients.configurations import Configuration
 from radam.audit.real_gradients.task import Task
 from radam.audit.subject import Oracle
-from radam.audit.subjects.radam import let_compile
 
 LOSSES = 20
 """Steps at each end of a run over which its loss is averaged."""

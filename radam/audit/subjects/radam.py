@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from radam.audit.capabilities import let_compile
 from radam.audit.strategies import adam_hyperparameters, radam_hyperparameters
-from radam.audit.subject import Oracle, Params, Subject
+from radam.audit.subject import Call, Oracle, Params, Subject
 
 _DECAY = ("weight_decay", "weight_decouple", "absolute")
 _FIRST_NINE = (
@@ -44,20 +45,6 @@ by the graph alone that it makes of the step, run operation by operation: much s
 BACKENDS = {"compiled": "inductor", "traced": "eager"}
 
 
-def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.Optimizer:
-    """Let torch.compile take the steps of an optimizer, with nothing left of what it has compiled before.
-
-    Too many compilations are an error: torch would go on without any, and the step no longer be a compiled one.
-    """
-    import torch._dynamo
-
-    torch.compiler.reset()
-    torch._dynamo.config.fail_on_recompile_limit_hit = True
-    torch._dynamo.config.recompile_limit = 64
-    optimizer.step = torch.compile(optimizer.step, backend=backend)  # type: ignore[assignment, method-assign]
-    return optimizer
-
-
 @dataclass(frozen=True)
 class Family:
     """An optimizer class with the decay class that belongs to it, and the implementation to ask it for."""
@@ -69,16 +56,22 @@ class Family:
 
     def build(self, params: Params, options: Mapping[str, Any], **more: Any) -> torch.optim.Optimizer:
         """Make the optimizer from neutral hyper-parameters; `more` goes to the constructor as it is."""
+        if self.implementation is None or more.keys() & {"foreach", "fused", "capturable", "differentiable"}:
+            return self.call({**options, **more}).make(params)  # type: ignore[no-any-return]
+        optimizer: torch.optim.Optimizer = self.call({**options, **IMPLEMENTATIONS[self.implementation], **more}).make(
+            params
+        )
+        backend = BACKENDS.get(self.implementation)
+        return optimizer if backend is None else let_compile(optimizer, backend)
+
+    def call(self, options: Mapping[str, Any]) -> Call:
+        """The constructor's call for neutral hyper-parameters."""
         arguments = {name: value for name, value in options.items() if name not in _DECAY}
         if any(name in options for name in _DECAY):
             decay = {"weight_decay": 0.0, "weight_decouple": True, "absolute": False}
             decay.update({name: options[name] for name in _DECAY if name in options})
-            arguments["weight_decay"] = self.weight_decay(**decay)
-        if self.implementation is None or more.keys() & {"foreach", "fused", "capturable", "differentiable"}:
-            return self.optimizer(params, **arguments, **more)
-        optimizer = self.optimizer(params, **arguments, **IMPLEMENTATIONS[self.implementation], **more)
-        backend = BACKENDS.get(self.implementation)
-        return optimizer if backend is None else let_compile(optimizer, backend)
+            arguments["weight_decay"] = Call(self.weight_decay, decay)
+        return Call(self.optimizer, arguments)
 
     def implementations(self) -> list[str]:
         """The implementations that can be asked for: those of which the constructor takes the switch."""
@@ -142,6 +135,7 @@ def from_class(optimizer: type[torch.optim.Optimizer], module: str | None = None
         build=family(optimizer, module).build,
         hyperparameters=radam_hyperparameters(),
         oracle=oracle,
+        call=family(optimizer, module).call,
     )
 
 
@@ -155,6 +149,7 @@ def radam_subject() -> Subject:
         hyperparameters=radam_hyperparameters(),
         oracle=oracle,
         scalars="exact",
+        call=family(radam.RAdam).call,
     )
 
 
@@ -168,4 +163,5 @@ def adam_subject() -> Subject:
         hyperparameters=adam_hyperparameters(),
         oracle=adam_oracle,
         scalars="exact",
+        call=family(radam.Adam).call,
     )

@@ -1,0 +1,266 @@
+"""What an optimizer can do: declared by its Subject, or found from its constructor's keywords and trial steps."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import hypothesis
+import torch
+from hypothesis import HealthCheck, Phase, settings
+
+from radam.audit.subject import Subject
+
+CAPABILITIES = {
+    "foreach": "takes foreach=True",
+    "fused": "takes fused=True",
+    "capturable": "takes capturable=True",
+    "differentiable": "takes differentiable=True",
+    "compile": "has a step that torch.compile takes",
+    "maximize": "takes maximize=True",
+    "complex": "steps complex parameters, as pairs of reals",
+    "half": "steps float16 and bfloat16 parameters, with moments and arithmetic in float32",
+    "narrow_half": "steps float16 and bfloat16 parameters, with moments and arithmetic of their own dtype",
+    "tensor_lr": "takes lr as a tensor of one element",
+    "elementwise": "steps each element of a tensor by itself",
+    "late_gradients": "counts the steps of each parameter by itself, from its first gradient",
+}
+"""What a Subject may declare in `supports`."""
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "loop": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+    "capturable": {"capturable": True},
+    "differentiable": {"differentiable": True},
+    "compiled": {},
+}
+"""What asks a constructor for each implementation of a step."""
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def first_example(strategy: hypothesis.strategies.SearchStrategy[Any]) -> Any:
+    """The simplest example of a strategy."""
+    quiet = settings(
+        max_examples=50,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    found: list[Any] = []
+
+    @quiet
+    @hypothesis.given(strategy)
+    def take(example: Any) -> None:
+        if not found:
+            found.append(example)
+
+    take()
+    return found[0]
+
+
+class Capabilities:
+    """What a subject can do on a device.
+
+    Args:
+        subject: whose `supports` is believed, if it has any.
+        device: where trial steps are taken.
+        backend: of torch.compile, for its trial.
+
+    Raises:
+        ValueError: the subject contradicts itself; says how.
+    """
+
+    def __init__(self, subject: Subject, device: torch.device, backend: str = "eager") -> None:
+        self.subject = subject
+        self.device = device
+        self.backend = backend
+        self._reasons: dict[str, str | None] = {}
+        unknown = sorted((subject.supports or frozenset()) - CAPABILITIES.keys())
+        if unknown:
+            raise ValueError(
+                f"supports of {subject.name} has {', '.join(map(repr, unknown))}, "
+                f"but must be of {', '.join(sorted(CAPABILITIES))}"
+            )
+        if subject.supports is not None and {"half", "narrow_half"} <= subject.supports:
+            raise ValueError(f"supports of {subject.name} must have one of 'half' and 'narrow_half', but has both")
+
+    def missing(self, name: str) -> str | None:
+        """Why the subject lacks a capability; None where it has it."""
+        if name not in self._reasons:
+            self._reasons[name] = self._find(name)
+        return self._reasons[name]
+
+    def has(self, name: str) -> bool:
+        """Whether the subject has a capability."""
+        return self.missing(name) is None
+
+    @property
+    def implementations(self) -> list[str]:
+        """The ways to run a step, the one that others are compared with first."""
+        own = ["loop", "foreach"] if self.has("foreach") else ["default"]
+        own += [name for name in ("fused", "capturable", "differentiable") if self.has(name)]
+        return [*own, *(["compiled"] if self.has("compile") else [])]
+
+    def refusal(self, implementation: str, dtype: torch.dtype) -> str | None:
+        """Why an implementation does not step parameters of a dtype; None where it does."""
+        key = f"{implementation} {dtype}"
+        if key not in self._reasons:
+            compiled = implementation == "compiled"
+            self._reasons[key] = None if compiled else self._trial(dtype, SWITCHES[implementation])
+        return self._reasons[key]
+
+    @cached_property
+    def options(self) -> dict[str, Any]:
+        """The simplest hyper-parameters that the subject's strategy draws."""
+        return dict(first_example(self.subject.hyperparameters))
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """An optimizer of the simplest hyper-parameters, for a look at its class and defaults.
+
+        Raises:
+            ValueError: it cannot be built, or takes no step on dense gradients; says why.
+        """
+        name = self.subject.name
+        try:
+            optimizer = self.subject.build(self._params(torch.float32), self.options)
+        except Exception as error:
+            raise ValueError(f"{name} cannot be built with {self.options}: {_said(error)}") from error
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise ValueError(f"build of {name} must make a torch.optim.Optimizer, but made {optimizer!r}")
+        reason = self._trial(torch.float32)
+        if reason:
+            raise ValueError(f"{name} cannot be audited: {reason}")
+        return optimizer
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the constructor."""
+        return inspect.signature(type(self.optimizer)).parameters
+
+    def _find(self, name: str) -> str | None:
+        declared = self.subject.supports
+        if name == "elementwise" and (self.subject.oracle is not None or (declared and name in declared)):
+            return None
+        if name == "late_gradients" and declared is None:
+            return None
+        if declared is not None:
+            return None if name in declared else f"the subject does not declare {name!r}"
+        return self._FINDERS[name](self, name)
+
+    def _by_switch(self, name: str) -> str | None:
+        if name not in self.parameters:
+            return f"the constructor takes no {name!r}"
+        return None if name == "maximize" else self._trial(torch.float32, {name: True})
+
+    def _by_dtype(self, name: str) -> str | None:
+        if name == "complex":
+            return self._trial(torch.complex64)
+        reason = self._trial(torch.bfloat16)
+        if reason:
+            return reason
+        narrow = self._state_is_half
+        if (name == "narrow_half") == narrow:
+            return None
+        return f"the moments of half precision parameters are {'half precision' if narrow else 'float32'}"
+
+    @cached_property
+    def _state_is_half(self) -> bool:
+        params = self._params(torch.bfloat16)
+        optimizer = self.subject.build(params, self.options)
+        _step(optimizer, params)
+        dtypes = {
+            value.dtype
+            for param in params
+            for value in optimizer.state[param].values()
+            if isinstance(value, torch.Tensor) and value.shape == param.shape and value.is_floating_point()
+        }
+        # Without any state there is no sign of wider arithmetic.
+        return not dtypes or bool(dtypes & set(HALF))
+
+    def _by_tensor_lr(self, name: str) -> str | None:
+        if "lr" not in self.parameters:
+            return "the constructor takes no 'lr'"
+        return self._trial(torch.float32, {"lr": torch.tensor(0.01)})
+
+    def _by_compiling(self, name: str) -> str | None:
+        return self._trial(torch.float32, compiled=True)
+
+    def _by_halves(self, name: str) -> str | None:
+        """A tensor and its halves are stepped alike, to 1 in 1000: no norm of the tensor takes part."""
+        whole = self._params(torch.float32)[:1]
+        halves = [torch.nn.Parameter(part.detach().clone()) for part in whole[0].chunk(2)]
+        try:
+            one, two = self.subject.build(whole, self.options), self.subject.build(halves, self.options)
+            start = whole[0].detach().clone()
+            for _ in range(2):
+                _step(one, whole)
+                for half, grad in zip(halves, whole[0].grad.chunk(2), strict=True):  # type: ignore[union-attr]
+                    half.grad = grad.clone()
+                two.step()
+        except Exception as error:
+            return _said(error)
+        moved, expected = torch.cat([half.detach() for half in halves]) - start, whole[0].detach() - start
+        if bool(((moved - expected).abs() <= 1e-3 * expected.abs() + 1e-12).all()):
+            return None
+        return "a tensor's halves are not stepped as the tensor is"
+
+    _FINDERS: Mapping[str, Callable[[Capabilities, str], str | None]] = {
+        **dict.fromkeys(("foreach", "fused", "capturable", "differentiable", "maximize"), _by_switch),
+        **dict.fromkeys(("complex", "half", "narrow_half"), _by_dtype),
+        "tensor_lr": _by_tensor_lr,
+        "compile": _by_compiling,
+        "elementwise": _by_halves,
+    }
+
+    def _params(self, dtype: torch.dtype) -> list[torch.nn.Parameter]:
+        values = [torch.tensor([0.5, -1.5, 2.5, 0.25]), torch.tensor([[1.0, 3.0], [-2.0, 0.5]])]
+        return [torch.nn.Parameter(value.to(self.device, dtype)) for value in values]
+
+    def _trial(self, dtype: torch.dtype, more: Mapping[str, Any] | None = None, compiled: bool = False) -> str | None:
+        """What goes wrong in two steps; None where nothing does."""
+        params = self._params(dtype)
+        if more and "differentiable" in more:
+            params = [param.detach() for param in params]  # type: ignore[misc]
+        try:
+            optimizer = self.subject.build(params, {**self.options, **(more or {})})
+            if compiled:
+                let_compile(optimizer, self.backend)
+            _step(optimizer, params)
+            _step(optimizer, params)
+        except Exception as error:
+            return f"a trial step in {str(dtype).removeprefix('torch.')} raised {_said(error)}"
+        return None
+
+
+def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.Optimizer:
+    """Let torch.compile take the steps of an optimizer, with nothing left of what it has compiled before.
+
+    Too many compilations are an error: torch would go on without any, and the step no longer be a compiled one.
+    """
+    import torch._dynamo
+
+    torch.compiler.reset()
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    torch._dynamo.config.recompile_limit = 64
+    optimizer.step = torch.compile(optimizer.step, backend=backend)  # type: ignore[assignment, method-assign]
+    return optimizer
+
+
+def _step(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
+    for param in params:
+        param.grad = torch.full_like(param, 0.5) + 0.25 * param.detach()
+    optimizer.step()
+
+
+def _said(error: BaseException) -> str:
+    """The kind of an error and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".strip()

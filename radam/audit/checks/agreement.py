@@ -1,0 +1,271 @@
+"""The same step in other ways: each implementation, and each partition of the work, gives the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from radam.audit.checks.check import EVERY, REAL, Group
+from radam.audit.finding import Skipped
+from radam.audit.run import DECAY_KINDS, Run
+from radam.audit.strategies import lay_out
+
+implementations = Group("Implementations, against the first")
+invariances = Group("Invariances")
+
+ACROSS = 8
+"""Steps that take the usual optimizers across what they do differently at the start."""
+KINDS = ("normal", "some zeros", "zeros", "tiny", "large")
+ORDINARY = ("normal", "some zeros", "zeros")
+
+
+def _steps(run: Run) -> int:
+    return 6 if run.setting.implementation == "compiled" else ACROSS
+
+
+# Implementations
+
+
+def _both(run: Run, values: Sequence[torch.Tensor], options: dict[str, Any]) -> None:
+    """The first implementation, and the setting's own as `other`, on the same numbers."""
+    run.make(values, options, implementation=run.setting.capabilities.implementations[0])
+    run.make(values, options, name="other")
+
+
+@implementations.check("dtype", "other implementation", examples=0.3, dtypes=EVERY)
+def check_implementations_agree(run: Run) -> None:
+    """Each implementation computes what the first one does, within the rounding of both."""
+    values = [run.numbers(shape) for shape in ((3,), (2, 2), ())]
+    _both(run, values, run.hyperparameters())
+    for _ in range(_steps(run)):
+        gradients = [run.gradient(value.shape, KINDS) for value in values]
+        run.give(gradients)
+        run.give(gradients, "other_params")
+        run.compared_step(["other"], "other_params", run.setting.implementation)
+
+
+@implementations.check("dtype", "other implementation", examples=0.1, dtypes=EVERY)
+def check_implementations_agree_on_zero_gradients(run: Run) -> None:
+    """Elements with zero gradients, with eps as it is by default and 0, at each step: NaN in one is NaN in all."""
+    options = run.hyperparameters(weight_decay=0.0)
+    if "eps" in options:
+        default = run.setting.capabilities.optimizer.defaults.get("eps")
+        options["eps"] = run.draw(st.sampled_from((default if isinstance(default, float) else 1e-8, 0.0)), "eps")
+    if "betas" in options:
+        options["betas"] = (0.9, 0.999)
+    value = torch.ones(2, dtype=run.dtype)
+    _both(run, [value], options)
+    for _ in range(_steps(run)):
+        gradient = torch.tensor([0.0, 1.0]).to(run.dtype)
+        run.give([gradient])
+        run.give([gradient], "other_params")
+        run.compared_step(["other"], "other_params", run.setting.implementation)
+
+
+@implementations.check("other implementation", examples=0.1, dtypes=(torch.float64,))
+def check_implementations_agree_next_to_one(run: Run) -> None:
+    """With decay rates close to 1, where scalars computed in float32 are wrong, from the first step on."""
+    options = run.hyperparameters(weight_decay=0.0)
+    if "betas" not in options:
+        raise Skipped("the subject draws no betas")
+    options["betas"] = (0.9, run.draw(st.sampled_from((0.9995, 0.999, 0.9999)), "beta2"))
+    options.update({name: value for name, value in {"lr": 0.1, "eps": 1e-8}.items() if name in options})
+    value = run.numbers((3,))
+    _both(run, [value], options)
+    for _ in range(6):
+        gradient = run.gradient((3,), ("normal",))
+        run.give([gradient])
+        run.give([gradient], "other_params")
+        run.compared_step(["other"], "other_params", run.setting.implementation)
+
+
+@implementations.check("dtype", "other implementation", examples=0.1, dtypes=REAL)
+def check_implementations_agree_on_layouts(run: Run) -> None:
+    """Transposed, strided and channels-last parameters, with gradients laid as they are and otherwise."""
+    shape = (2, 3, 2, 2)
+    layouts = ("transposed", "channels_last", "strided", "contiguous")
+    layout = run.draw(st.sampled_from(layouts), "layout")
+    of_gradient = run.draw(st.sampled_from(layouts), "layout of the gradient")
+    value = lay_out(run.numbers(shape), layout)
+    _both(run, [value], run.hyperparameters())
+    for _ in range(_steps(run)):
+        gradient = lay_out(run.gradient(shape, ("normal",)), of_gradient)
+        run.give([gradient])
+        run.give([gradient], "other_params")
+        run.compared_step(["other"], "other_params", run.setting.implementation)
+
+
+# Partitions of the work
+
+
+@invariances.check("implementation", examples=0.15, compiled=False)
+def check_groups_are_separate_optimizers(run: Run) -> None:
+    """Two groups with options of their own are stepped as by an optimizer each."""
+    first = run.hyperparameters()
+    defaults = run.setting.capabilities.optimizer.defaults
+    second = {key: value for key, value in run.hyperparameters().items() if key in defaults and key not in DECAY_KINDS}
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    run.make(values, first, [([0], {}), ([1], second)])
+    run.make(values[:1], first, name="one")
+    run.make(values[1:], {**first, **second}, name="two")
+    run.script.do("both_params = one_params + two_params")
+    for _ in range(ACROSS):
+        gradients = [run.gradient(value.shape, ORDINARY) for value in values]
+        run.give(gradients)
+        run.give(gradients, "both_params")
+        run.compared_step(["one", "two"], "both_params", "an optimizer for each group")
+
+
+@invariances.check("implementation", examples=0.1, compiled=False)
+def check_order_of_parameters(run: Run) -> None:
+    """The order of parameters plays no part."""
+    values = [run.numbers(shape) for shape in ((3,), (2, 2), ())]
+    options = run.hyperparameters()
+    run.make(values, options)
+    run.make(values[::-1], options, name="other")
+    run.script.do("in_order = other_params[::-1]")
+    for _ in range(ACROSS):
+        gradients = [run.gradient(value.shape, ORDINARY) for value in values]
+        run.give(gradients)
+        run.give(gradients, "in_order")
+        run.compared_step(["other"], "in_order", "the reverse order")
+
+
+@invariances.check("implementation", needs=("elementwise",), examples=0.1, compiled=False)
+def check_partition_of_parameters(run: Run) -> None:
+    """A tensor cut into pieces is stepped as the whole."""
+    value = run.numbers((7,))
+    cut = run.draw(st.integers(1, 6), "cut")
+    options = run.hyperparameters()
+    run.make([value], options)
+    run.make([value[:cut].clone(), value[cut:].clone()], options, name="other")
+    for _ in range(ACROSS):
+        gradient = run.gradient((7,), ORDINARY)
+        run.give([gradient])
+        run.give([gradient[:cut].clone(), gradient[cut:].clone()], "other_params")
+        run.compared_step(["other"], "other_params", "a tensor cut in two")
+
+
+@invariances.check("implementation", needs=("elementwise",), examples=0.1, compiled=False)
+def check_shape_of_parameters(run: Run) -> None:
+    """A tensor is stepped the same in any shape: no difference between biases and matrices."""
+    value = run.numbers((12,))
+    shape = run.draw(st.sampled_from(((3, 4), (12, 1), (1, 2, 1, 6), (2, 3, 2))), "shape")
+    options = run.hyperparameters()
+    run.make([value], options)
+    run.make([value.reshape(shape)], options, name="other")
+    for _ in range(ACROSS):
+        gradient = run.gradient((12,), ORDINARY)
+        run.give([gradient])
+        run.give([gradient.reshape(shape)], "other_params")
+        run.compared_step(["other"], "other_params", f"the shape {shape}")
+
+
+@invariances.check("implementation", needs=("elementwise",), examples=0.05, compiled=False)
+def check_every_element_of_a_large_tensor(run: Run) -> None:
+    """Elements of a long tensor that have the same numbers are stepped alike, up to the last one."""
+    few, size = 8, 2**16 + 3
+    value = run.numbers((few,))
+    options = run.hyperparameters()
+    run.make([value], options)
+    long = f"params[0].detach().repeat({size // few + 1})[:{size}]"
+    run.script.do(f"long = {long}" if _is_differentiable(run) else f"long = torch.nn.Parameter({long})")
+    run.script.do("long_params = [long]")
+    run.make(params="long_params", options=options, name="other")
+    for _ in range(ACROSS):
+        run.give([run.gradient((few,), ORDINARY)])
+        run.script.do(f"long.grad = params[0].grad.repeat({size // few + 1})[:{size}]")
+        run.compared_step(["other"], "long_params", "a long tensor of the same numbers again and again")
+
+
+def _is_differentiable(run: Run) -> bool:
+    return run.setting.implementation == "differentiable"
+
+
+# Symmetries
+
+
+@invariances.check("dtype", "implementation", needs=("maximize",), examples=0.1, compiled=False)
+def check_maximize_is_minimize_of_the_negative(run: Run) -> None:
+    """maximize=True on gradients g does what maximize=False does on -g, decay included."""
+    options = {**run.hyperparameters(), "maximize": False}
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    run.make(values, options)
+    run.make(values, {**options, "maximize": True}, name="other")
+    for _ in range(ACROSS):
+        gradients = [run.gradient(value.shape, ORDINARY) for value in values]
+        run.give(gradients)
+        run.give([-gradient for gradient in gradients], "other_params")
+        run.compared_step(["other"], "other_params", "maximize=True on the negative gradient")
+
+
+@invariances.check(
+    "dtype",
+    "implementation",
+    needs=("complex",),
+    examples=0.15,
+    dtypes=(torch.complex64, torch.complex128),
+    compiled=False,
+)
+def check_complex_is_pairs_of_reals(run: Run) -> None:
+    """A complex parameter is stepped as the real tensor of its parts, beside a real one."""
+    values = [run.numbers((3,)), run.numbers((2,))]
+    options = run.hyperparameters()
+    reals = [torch.view_as_real(value) for value in values]
+    run.make(reals, options)
+    run.make(values, options, name="other")
+    for _ in range(ACROSS):
+        gradients = [run.gradient(value.shape, ORDINARY) for value in values]
+        run.give([torch.view_as_real(gradient) for gradient in gradients])
+        run.give(gradients, "other_params")
+        run.compared_step(["other"], "other_params", "complex numbers")
+
+
+@invariances.check("implementation", examples=0.1, compiled=False)
+def check_mixed_dtypes_are_separate_optimizers(run: Run) -> None:
+    """Parameters of several dtypes in one group are stepped as by an optimizer each, bit for bit."""
+    dtypes = [dtype for dtype in (torch.float32, torch.float64, torch.bfloat16) if _takes(run, dtype)]
+    values = [run.numbers((3,), dtype=dtype) for dtype in dtypes]
+    options = run.hyperparameters()
+    run.make(values, options)
+    for i, value in enumerate(values):
+        run.make([value], options, name=f"alone{i}")
+    for _ in range(ACROSS):
+        gradients = [run.gradient(value.shape, ORDINARY).to(value.dtype) for value in values]
+        run.give(gradients)
+        run.step()
+        for i, gradient in enumerate(gradients):
+            run.give([gradient], f"alone{i}_params")
+            run.step(f"alone{i}")
+            run.same(f"params[{i}]", f"alone{i}_params[0]", f"{dtypes[i]} beside other dtypes")
+
+
+def _takes(run: Run, dtype: torch.dtype) -> bool:
+    capabilities = run.setting.capabilities
+    return dtype != torch.bfloat16 or capabilities.has("half") or capabilities.has("narrow_half")
+
+
+@invariances.check("implementation", needs=("tensor_lr",), examples=0.1, compiled=False)
+def check_a_tensor_lr_is_a_number(run: Run) -> None:
+    """lr as a tensor of one element is lr as its number; it is read at each step and never written to."""
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    lr = run.draw(st.sampled_from((0.125, 0.5, 2.0**-10)), "lr")
+    options = run.hyperparameters(lr=lr)
+    run.make(values, options)
+    run.script.do(f"lr = torch.tensor({lr})")
+    try:
+        run.make(values, {**options, "lr": torch.tensor(lr)}, name="other")
+    except ValueError as error:
+        raise Skipped(f"a tensor lr is refused here: {error}") from None
+    run.script.do("other.param_groups[0]['lr'] = lr")
+    for step in range(ACROSS):
+        if step == 4:
+            run.script.do(f"lr.fill_({lr / 2})\noptimizer.param_groups[0]['lr'] = {lr / 2}")
+        gradients = [run.gradient(value.shape, ORDINARY) for value in values]
+        run.give(gradients)
+        run.give(gradients, "other_params")
+        run.compared_step(["other"], "other_params", "lr as a tensor")
+        run.expect(f"lr.item() == {lr / 2 if step >= 4 else lr}", "a step has written to the lr tensor")

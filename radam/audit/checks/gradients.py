@@ -1,0 +1,338 @@
+"""Gradients of every kind, tensors of every layout, and what must not be written to."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+
+from radam.audit.capabilities import HALF
+from radam.audit.checks.check import EVERY, Group
+from radam.audit.finding import Skipped
+from radam.audit.run import Run
+from radam.audit.strategies import lay_out
+
+gradients = Group("Gradients")
+tensors = Group("Tensors")
+half = Group("Half precision")
+
+ACROSS = 8
+
+
+# None, zero, late
+
+
+@gradients.check("dtype", "implementation", examples=0.05)
+def check_without_gradients_nothing_happens(run: Run) -> None:
+    """A parameter without a gradient stays, and so does its state: at the start and in mid-run."""
+    run.make()
+    run.script.do("before = [param.detach().clone() for param in params]")
+    run.step()
+    for i in range(2):
+        run.same(f"params[{i}]", f"before[{i}]", f"param {i} after a step without a gradient")
+    run.drive(2)
+    run.script.do("other_params, other = copy.deepcopy((params, optimizer))")
+    run.give([None, None])
+    run.step()
+    run.step()
+    run.same_state(
+        "optimizer", "other", "after two steps without a gradient", seen_params="params", expected_params="other_params"
+    )
+
+
+@gradients.check("dtype", "implementation", examples=0.05, dtypes=EVERY)
+def check_zero_gradients_leave_a_parameter_alone(run: Run) -> None:
+    """With zero gradients from the start, no decay and eps as it is by default, a parameter stays: no NaN, no drift."""
+    options = _as_by_default(run, run.without_decay())
+    run.make([run.numbers((3,)), run.numbers((2, 2))], options)
+    run.script.do("before = [param.detach().clone() for param in params]")
+    for _ in range(ACROSS if run.setting.implementation != "compiled" else 6):
+        run.give([torch.zeros_like(param) for param in run.params()])
+        run.step()
+        for i in range(2):
+            nan = run.script.value(f"bool(params[{i}].isnan().any())")
+            what = f"param {i} on zero gradients" + (" (it has become NaN)" if nan else "")
+            run.same(f"params[{i}]", f"before[{i}]", what)
+
+
+def _as_by_default(run: Run, options: dict[str, object]) -> dict[str, object]:
+    """Options with eps and betas as by default, without which zero gradients may be 0/0."""
+    defaults = run.setting.capabilities.optimizer.defaults
+    return {
+        **options,
+        **{name: defaults[name] for name in ("eps", "betas") if name in options and name in defaults},
+    }
+
+
+@gradients.check(needs=("late_gradients",), examples=0.1)
+def check_late_gradients(run: Run) -> None:
+    """A parameter whose first gradient comes late starts then, as it would in an optimizer of its own."""
+    options = run.hyperparameters()
+    run.make(options=options)
+    run.make([value.detach() for value in run.params()[1:]], options, name="alone")
+    run.script.do("late = params[1:]")
+    delay = run.draw(st.sampled_from((3, 1, 6)), "delay")
+    for _ in range(delay):
+        run.give([run.gradient((3,)), None])
+        run.step()
+    for _ in range(7):
+        gradient = run.gradient((2, 2))
+        run.give([run.gradient((3,)), gradient])
+        run.give([gradient], "alone_params")
+        run.step()
+        run.step("alone")
+        run.same("params[1]", "alone_params[0]", f"a parameter whose first gradient came after {delay} steps")
+
+
+@gradients.check(needs=("late_gradients",), examples=0.1)
+def check_frozen_and_freed(run: Run) -> None:
+    """A parameter frozen for some steps, without gradients, is then stepped from where it was."""
+    options = run.hyperparameters()
+    run.make(options=options)
+    run.make([value.detach() for value in run.params()[1:]], options, name="alone")
+    for step in range(9):
+        gradient = run.gradient((2, 2))
+        if 3 <= step < 6:
+            run.script.do("params[1].requires_grad_(False)")
+            run.give([run.gradient((3,)), None])
+            run.step()
+        else:
+            run.script.do("params[1].requires_grad_(True)")
+            run.give([run.gradient((3,)), gradient])
+            run.give([gradient], "alone_params")
+            run.step()
+            run.step("alone")
+        run.same("params[1]", "alone_params[0]", "a parameter frozen in steps 4 to 6")
+
+
+@gradients.check("dtype", examples=0.05)
+def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
+    """A sparse gradient is taken, or refused by a RuntimeError that says so, its parameter and state untouched."""
+    run.make([run.numbers((3,))])
+    run.drive(2)
+    run.script.do(
+        f"other_params, other = copy.deepcopy((params, optimizer))\n"
+        f"params[0].grad = torch.sparse_coo_tensor([[0, 2]], [1.0, 2.0], (3,), dtype={run.dtype}, "
+        f"device=params[0].device, check_invariants=True)"
+    )
+    try:
+        run.script.do("optimizer.step()")
+    except RuntimeError as error:
+        if "sparse" not in str(error).lower():
+            run.fail(f"a sparse gradient is refused by {error!s:.80}, but the message should say that it is sparse")
+    except Exception as error:
+        run.fail(f"a sparse gradient is refused by {type(error).__name__}, but should be by a RuntimeError")
+    else:
+        raise Skipped("takes sparse gradients, and may step some elements only: not judged")
+    run.same_state(
+        "optimizer", "other", "after a refused gradient", seen_params="params", expected_params="other_params"
+    )
+
+
+# What is the user's
+
+
+@gradients.check("dtype", "implementation", examples=0.1)
+def check_gradients_are_not_written_to(run: Run) -> None:
+    """`.grad` is the same tensor with the same bits after a step."""
+    run.make()
+    for _ in range(ACROSS if run.setting.implementation != "compiled" else 4):
+        run.give([run.gradient(param.shape) for param in run.params()])
+        run.script.do("grads = [param.grad for param in params]\ncopies = [grad.clone() for grad in grads]")
+        run.step()
+        for i in range(2):
+            run.expect(f"params[{i}].grad is grads[{i}]", f"the gradient of param {i} is another tensor after a step")
+            run.same(f"grads[{i}]", f"copies[{i}]", f"the gradient of param {i} after a step")
+
+
+@gradients.check("dtype", examples=0.1)
+def check_state_is_not_the_gradients_memory(run: Run) -> None:
+    """A gradient buffer that is filled anew, and a parameter that is set, leave the state alone."""
+    run.make()
+    run.drive(1)
+    for _ in range(3):
+        run.script.do(
+            "for param in params:\n    param.grad = param.grad.clone()\n"
+            "optimizer.step()\nother_params, other = copy.deepcopy((params, optimizer))\n"
+            "for param in params:\n    param.grad.fill_(77.0)"
+        )
+        run.same_state(
+            "optimizer",
+            "other",
+            "after the gradient was filled anew",
+            seen_params="params",
+            expected_params="other_params",
+        )
+
+
+@gradients.check("implementation", needs=("elementwise",), examples=0.1)
+def check_a_nan_stays_in_its_element(run: Run) -> None:
+    """A NaN in one element of a gradient reaches its own element, and no other."""
+    run.make()
+    at = run.draw(st.sampled_from((1, 3, 6)), "step of the NaN")
+    for step in range(1, 8 if run.setting.implementation != "compiled" else 5):
+        given = [run.gradient(param.shape, ("normal",)) for param in run.params()]
+        if step == at:
+            given[0][1] = torch.nan
+        run.give(given)
+        run.step()
+    others = "torch.cat([params[0].detach()[[0, 2]].reshape(-1), params[1].detach().reshape(-1)])"
+    run.expect(f"bool({others}.isnan().logical_not().all())", "a NaN in one element has spread to others")
+
+
+# Tensors
+
+
+@tensors.check("dtype", "implementation", examples=0.15, dtypes=EVERY, compiled=False)
+def check_layouts(run: Run) -> None:
+    """Strided, transposed, channels-last and expanded parameters and gradients are stepped as contiguous ones."""
+    shape = (2, 3, 2, 2)
+    layouts = ("transposed", "strided", "channels_last", "offset", "contiguous")
+    layout = run.draw(st.sampled_from(layouts), "layout")
+    value = run.numbers(shape)
+    options = run.hyperparameters()
+    run.make([value], options)
+    run.make([lay_out(value, layout)], options, name="other")
+    for _ in range(ACROSS):
+        of_gradient = run.draw(st.sampled_from((*layouts, "expanded")), "layout of the gradient")
+        if of_gradient == "expanded":
+            gradient = run.gradient(shape, ("expanded",))
+        else:
+            gradient = lay_out(run.gradient(shape), of_gradient)
+        run.give([gradient.contiguous()])
+        run.give([gradient], "other_params")
+        run.compared_step(["other"], "other_params", f"a {layout} parameter with a {of_gradient} gradient")
+
+
+@tensors.check("dtype", "implementation", examples=0.1)
+def check_nothing_is_written_outside_a_view(run: Run) -> None:
+    """A parameter that is a view of a larger tensor is written in place, and the rest keeps its bits."""
+    view = run.draw(st.sampled_from(("[::2]", "[1:4]", "[:, 1]", "[1:, 1:]", ".t()[1:]")), "view")
+    base = run.numbers((6,) if view in ("[::2]", "[1:4]") else (4, 3))
+    options = run.hyperparameters()
+    run.make([base], options, name="plain")
+    run.script.do(f"base = plain_params[0].detach().clone()\nparams = [torch.nn.Parameter(base{view})]")
+    if run.setting.implementation == "differentiable":
+        run.script.do("params = [params[0].detach()]")
+    run.make(params="params", options=options)
+    run.script.do(
+        f"before = base.clone()\noutside = torch.ones_like(base, dtype=torch.bool)\noutside{view}.fill_(False)\n"
+        "place, strides = params[0].data_ptr(), params[0].stride()"
+    )
+    run.drive(4)
+    run.same("base[outside]", "before[outside]", f"the tensor around the view base{view}")
+    run.expect("params[0].data_ptr() == place", "the parameter has moved to other memory")
+    run.expect("params[0].stride() == strides", "the parameter's strides have changed")
+    run.same(f"base{view}", "params[0].detach()", f"the view base{view} of a parameter that was stepped")
+
+
+@tensors.check("dtype", "implementation", examples=0.05)
+def check_dtype_and_layout_are_kept(run: Run) -> None:
+    """A step leaves dtype, device, strides, requires_grad and memory of a parameter as they are."""
+    shape = (2, 3, 2, 2)
+    layout = run.draw(st.sampled_from(("channels_last", "transposed", "contiguous", "strided")), "layout")
+    run.make([lay_out(run.numbers(shape), layout), run.numbers(())])
+    look = "[(p.dtype, p.device, p.stride(), p.is_leaf, p.requires_grad, p.data_ptr()) for p in params]"
+    if run.setting.implementation == "differentiable":
+        look = "[(p.dtype, p.device, p.stride()) for p in params]"
+    run.script.do(f"before = {look}")
+    run.drive(3)
+    run.same(look, "before", "dtype, device, strides, leaf, requires_grad and memory of the parameters after steps")
+
+
+@tensors.check("dtype", "implementation", examples=0.05, compiled=False)
+def check_version_counters_move(run: Run) -> None:
+    """A parameter that a step has changed has another version: autograd can tell that a saved tensor is stale."""
+    run.make()
+    for _ in range(ACROSS):
+        run.script.do(
+            "versions = [param._version for param in params]\nvalues = [param.detach().clone() for param in params]"
+        )
+        run.drive(1)
+        for i in range(2):
+            changed = f"torch.equal(params[{i}].detach(), values[{i}])"
+            run.expect(
+                f"params[{i}]._version > versions[{i}] or {changed}",
+                f"param {i} was changed by a step, but its version counter has not moved: "
+                "autograd cannot tell that what it saved is stale",
+            )
+
+
+@tensors.check("dtype", "implementation", examples=0.05, compiled=False)
+def check_empty_and_scalar_parameters(run: Run) -> None:
+    """Parameters without elements and without dimensions are stepped beside others."""
+    values = [run.numbers((0,)), run.numbers((3,)), run.numbers(()), run.numbers((2, 0))]
+    options = run.hyperparameters()
+    run.make(values[1:2], options)
+    run.make(values, options, name="other")
+    run.script.do("filled = other_params[1:2]")
+    for _ in range(4):
+        gradient = run.gradient((3,))
+        run.give([gradient])
+        run.give([values[0], gradient, run.gradient(()), values[3]], "other_params")
+        run.compared_step(["other"], "filled", "a parameter beside empty ones")
+
+
+@tensors.check("dtype", "implementation", examples=0.05, compiled=False)
+def check_the_memory_of_a_parameter_may_be_swapped(run: Run) -> None:
+    """After `param.data = ...` steps go into the new memory, and the old stays as it was."""
+    run.make()
+    run.drive(2)
+    run.script.do("other_params, other = copy.deepcopy((params, optimizer))")
+    run.script.do("old = params[0].data\nkept = old.clone()\nparams[0].data = old.clone()")
+    run.drive(3, "other")
+    run.same("old", "kept", "memory that a parameter has left")
+    run.same("params[0]", "other_params[0]", "a parameter whose memory was swapped")
+
+
+# Half precision
+
+
+@half.check("dtype", "implementation", examples=0.05, dtypes=HALF)
+def check_tiny_gradients_in_half_precision(run: Run) -> None:
+    """Gradients whose squares are nothing in half precision leave a parameter finite."""
+    options = _as_by_default(run, run.without_decay())
+    if "lr" in options:
+        options["lr"] = 1e-3
+    run.make([torch.ones(3, dtype=run.dtype)], options)
+    size = run.draw(st.sampled_from((1e-4, 1e-5, 6e-8)), "gradient")
+    for _ in range(ACROSS):
+        run.give([torch.full((3,), size, dtype=run.dtype)])
+        run.step()
+        run.expect(
+            "bool(params[0].isfinite().all())",
+            f"on gradients of {size} a parameter of 1.0 has become NaN or infinite",
+        )
+
+
+@half.check("dtype", "implementation", examples=0.05, dtypes=HALF)
+def check_large_gradients_in_half_precision(run: Run) -> None:
+    """Gradients whose squares overflow in float16 leave a parameter finite."""
+    options = _as_by_default(run, run.without_decay())
+    if "lr" in options:
+        options["lr"] = 1e-3
+    run.make([torch.ones(3, dtype=run.dtype)], options)
+    size = run.draw(st.sampled_from((300.0, 3e4)), "gradient")
+    for _ in range(ACROSS):
+        run.give([torch.full((3,), size, dtype=run.dtype)])
+        run.step()
+        run.expect(
+            "bool(params[0].isfinite().all())",
+            f"on gradients of {size} a parameter of 1.0 has become NaN or infinite",
+        )
+
+
+@half.check("dtype", "implementation", examples=0.05, dtypes=HALF)
+def check_zero_and_nonzero_gradients_in_half_precision(run: Run) -> None:
+    """An element with zero gradients beside others stays finite, and stays where it is, without decay."""
+    options = _as_by_default(run, run.without_decay())
+    if "lr" in options:
+        options["lr"] = 1e-3
+    run.make([torch.ones(2, dtype=run.dtype)], options)
+    for _ in range(ACROSS):
+        run.give([torch.tensor([0.0, 1.0], dtype=run.dtype)])
+        run.step()
+        run.expect(
+            "params[0][0].item() == 1.0",
+            "an element with zero gradients has left 1.0"
+            + (": it is NaN" if run.script.value("bool(params[0][0].isnan())") else ""),
+        )

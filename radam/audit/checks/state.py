@@ -1,0 +1,237 @@
+"""What an optimizer keeps, and that it goes on from there."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import strategies as st
+
+from radam.audit.checks.check import Group
+from radam.audit.finding import Skipped
+from radam.audit.run import Run
+
+state = Group("State")
+
+CUTS = (0, 1, 4, 5, 6, 7)
+"""Counts of steps at which a run is cut."""
+
+
+def _cut(run: Run) -> None:
+    run.make()
+    run.drive(run.draw(st.sampled_from(CUTS), "steps"))
+
+
+def _goes_on(run: Run, what: str) -> None:
+    """The other holds the same, takes the same steps bit for bit, and leaves the first alone."""
+    names = {"seen_params": "other_params", "expected_params": "params"}
+    run.same_state("other", "optimizer", what, **names)
+    for _ in range(2):
+        gradients = [run.gradient(param.shape) for param in run.params()]
+        run.give(gradients)
+        run.give(gradients, "other_params")
+        run.step("other")
+        run.step()
+        run.same_state("other", "optimizer", f"{what} and a step", **names)
+
+
+@state.check("dtype", "implementation", examples=0.1, compiled=False)
+def check_state_dict_resumes(run: Run) -> None:
+    """A new optimizer that loads the state_dict takes the same steps, bit for bit."""
+    _cut(run)
+    run.script.do("other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]")
+    if run.setting.implementation == "differentiable":
+        run.script.do("other_params = [param.detach() for param in other_params]")
+    run.make(params="other_params", options=run.options, name="other")
+    run.script.do("other.load_state_dict(copy.deepcopy(optimizer.state_dict()))")
+    _goes_on(run, "after load_state_dict")
+
+
+@state.check("dtype", examples=0.1)
+def check_state_dict_wins_over_the_constructor(run: Run) -> None:
+    """Options come with the state_dict: an optimizer built with others goes on as the saved one."""
+    _cut(run)
+    lr = run.options.get("lr")
+    if not isinstance(lr, float):
+        raise Skipped("the subject draws no lr")
+    run.script.do("other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]")
+    run.make(params="other_params", options={**run.options, "lr": lr + 0.5}, name="other")
+    run.script.do("other.load_state_dict(copy.deepcopy(optimizer.state_dict()))")
+    _goes_on(run, "after loading over another lr")
+
+
+@state.check("dtype", examples=0.1)
+def check_state_dict_goes_through_a_file(run: Run) -> None:
+    """torch.save and torch.load(weights_only=True) bring back the state_dict."""
+    _cut(run)
+    run.script.do(
+        "file = io.BytesIO()\ntorch.save(optimizer.state_dict(), file)\nfile.seek(0)\n"
+        "saved = torch.load(file, weights_only=True)\n"
+        "other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]"
+    )
+    run.make(params="other_params", options=run.options, name="other")
+    run.script.do("other.load_state_dict(saved)")
+    _goes_on(run, "after torch.save and torch.load")
+
+
+@state.check("dtype", "implementation", examples=0.1, compiled=False)
+def check_deepcopy(run: Run) -> None:
+    """A deep copy takes the same steps, bit for bit, and leaves the original alone."""
+    _cut(run)
+    run.script.do("other_params, other = copy.deepcopy((params, optimizer))")
+    _goes_on(run, "after copy.deepcopy")
+
+
+@state.check("dtype", "implementation", examples=0.1, compiled=False)
+def check_pickle(run: Run) -> None:
+    """A pickled optimizer takes the same steps, bit for bit."""
+    _cut(run)
+    run.script.do("other_params, other = pickle.loads(pickle.dumps((params, optimizer)))")
+    _goes_on(run, "after pickle")
+
+
+@state.check(examples=0.1)
+def check_loading_leaves_the_state_dict_alone(run: Run) -> None:
+    """load_state_dict changes nothing in the dict that it is given, nor in the parameters; nor do its next steps."""
+    _cut(run)
+    run.script.do(
+        "saved = copy.deepcopy(optimizer.state_dict())\nbefore = copy.deepcopy(saved)\n"
+        "other_params = [torch.nn.Parameter(param.detach() + 1) for param in params]\n"
+        "values = [param.detach().clone() for param in other_params]"
+    )
+    run.make(params="other_params", options=run.options, name="other")
+    run.script.do("other.load_state_dict(saved)")
+    for i in range(len(run.params())):
+        run.same(f"other_params[{i}]", f"values[{i}]", f"param {i} after load_state_dict")
+    names = run.script.names
+    for index, entries in names["before"]["state"].items():
+        for key in entries:
+            run.same(
+                f"saved['state'][{index!r}].get({key!r})",
+                f"before['state'][{index!r}][{key!r}]",
+                f"{key} in the dict that was loaded",
+            )
+    run.expect(
+        "[{k: v for k, v in g.items() if k != 'params'} for g in saved['param_groups']] == "
+        "[{k: v for k, v in g.items() if k != 'params'} for g in before['param_groups']]",
+        "load_state_dict changes the groups of the dict that it is given",
+    )
+
+
+@state.check(examples=0.1)
+def check_a_state_dict_is_a_look(run: Run) -> None:
+    """state_dict() changes nothing: a run in which it is called at each step is the same, bit for bit."""
+    run.make()
+    run.script.do("other_params, other = copy.deepcopy((params, optimizer))")
+    for _ in range(7):
+        run.drive(1, "other")
+        run.script.do("_ = optimizer.state_dict()")
+        run.same_state("optimizer", "other", "after state_dict()", seen_params="params", expected_params="other_params")
+
+
+@state.check(examples=0.05)
+def check_a_state_dict_holds_tensors_and_primitives(run: Run) -> None:
+    """A state_dict has nothing in it but tensors, numbers, strings, None, lists and dicts of them."""
+    run.make()
+    run.drive(2)
+
+    def strange(value: object, where: str) -> str | None:
+        if isinstance(value, dict):
+            return next(filter(None, (strange(item, f"{where}[{key!r}]") for key, item in value.items())), None)
+        if isinstance(value, list | tuple):
+            return next(filter(None, (strange(item, f"{where}[{i}]") for i, item in enumerate(value))), None)
+        plain = isinstance(value, torch.Tensor) or value is None or type(value) in (int, float, bool, str)
+        return None if plain else f"{where} = {value!r}"
+
+    found = strange(run.script.value("optimizer.state_dict()"), "state_dict()")
+    if found:
+        run.script.tell("print(optimizer.state_dict())")
+        run.fail(f"{found}, but should be a tensor, a number, a string or None")
+
+
+@state.check(examples=0.05)
+def check_names_in_state_dicts(run: Run) -> None:
+    """Named parameters keep their names through a state_dict, and a dict without names loads into them."""
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 6):
+        raise Skipped("named parameters came with torch 2.6")
+    run.make()
+    run.script.do("other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]")
+    run.script.do("named = list(zip(('first', 'second'), other_params))")
+    run.make(params="named", options=run.options, name="other")
+    run.script.do("other_params = [param for _, param in named]")
+    run.expect("other.param_groups[0].get('param_names') == ['first', 'second']", "param_names should be those given")
+    run.drive(2, "other")
+    run.script.do(
+        "other.load_state_dict(copy.deepcopy(optimizer.state_dict()))\n"
+        "optimizer.load_state_dict(copy.deepcopy(other.state_dict()))"
+    )
+    run.expect(
+        "other.param_groups[0].get('param_names') == ['first', 'second']",
+        "param_names are lost by loading a state_dict without them",
+    )
+    run.drive(2, "other")
+    run.same_state("other", "optimizer", "with names", seen_params="other_params", expected_params="params")
+
+
+@state.check("dtype", examples=0.1)
+def check_state_follows_its_parameter(run: Run) -> None:
+    """State tensors of a parameter's shape are on its device, real or complex as it is, finite and without a graph."""
+    run.make()
+    run.drive(3)
+    for i, param in enumerate(run.params()):
+        for key, value in run.optimizer().state[param].items():
+            if not isinstance(value, torch.Tensor):
+                continue
+            at = f"optimizer.state[params[{i}]][{key!r}]"
+            run.expect(f"not {at}.requires_grad", f"{key} requires grad")
+            if value.shape == param.shape and value.dim():
+                run.expect(f"{at}.device == params[{i}].device", f"{key} is on {value.device}, not {param.device}")
+                run.expect(
+                    f"not {at}.is_floating_point() or not params[{i}].is_complex()",
+                    f"{key} of a complex parameter is {value.dtype}",
+                )
+
+
+@state.check("implementation", needs=("late_gradients",), examples=0.1, compiled=False)
+def check_a_group_added_in_mid_run(run: Run) -> None:
+    """add_param_group in mid-run: old parameters go on undisturbed, new ones start anew."""
+    options = run.hyperparameters()
+    run.make([run.numbers((3,))], options)
+    run.make([run.numbers((3,))], options, name="late")
+    run.script.do(
+        "other_params, other = copy.deepcopy((params, optimizer))\n"
+        "fresh_params, fresh = copy.deepcopy((late_params, late))"
+    )
+    run.drive(5, "other")
+    run.script.do("optimizer.add_param_group({'params': late_params})\nparams = params + late_params")
+    for _ in range(7):
+        gradients = [run.gradient((3,)) for _ in range(2)]
+        run.give(gradients)
+        run.give(gradients[:1], "other_params")
+        run.give(gradients[1:], "fresh_params")
+        run.step()
+        run.step("other")
+        run.step("fresh")
+        run.same("params[0]", "other_params[0]", "the old parameter beside a new group")
+        run.same("params[1]", "fresh_params[0]", "the parameter of a group added after 5 steps")
+
+
+@state.check(examples=0.05)
+def check_steps_are_counted_by_numbers_too(run: Run) -> None:
+    """A state_dict whose `step` is a plain number, as of older versions, loads and goes on the same."""
+    run.make()
+    run.drive(3)
+    first = run.optimizer().state[run.params()[0]]
+    if not isinstance(first.get("step"), torch.Tensor):
+        raise Skipped("the state has no tensor called 'step'")
+    if not type(run.optimizer()).__module__.startswith(("torch.optim", "radam")):
+        raise Skipped("no older version is known that kept a number")
+    run.script.do(
+        "saved = copy.deepcopy(optimizer.state_dict())\n"
+        "for entry in saved['state'].values():\n    entry['step'] = int(entry['step'])\n"
+        "other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]"
+    )
+    run.make(params="other_params", options=run.options, name="other")
+    run.script.do("other.load_state_dict(saved)")
+    for _ in range(3):
+        run.drive(1, "other")
+        for i in range(len(run.params())):
+            run.same(f"other_params[{i}]", f"params[{i}]", f"param {i} after loading a plain step")

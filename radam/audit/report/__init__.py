@@ -1,0 +1,134 @@
+"""What an audit has found: records, counts, and their forms."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from radam.audit.finding import Worst
+
+Status = Literal["passed", "failed", "xfail", "xpassed", "skipped"]
+STATUSES: tuple[Status, ...] = ("failed", "xpassed", "passed", "xfail", "skipped")
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What came of one check in one setting.
+
+    `status` is "xfail" for a failure that was expected, and "xpassed" for an expected one that did not come. `reason`
+    tells what was found, why a failure was expected, or why a check was skipped.
+    """
+
+    check: str
+    status: Status
+    reason: str = ""
+    dtype: str | None = None
+    implementation: str | None = None
+    examples: int = 0
+    worst: Worst | None = None
+    reproduction: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def cell(self) -> str:
+        """The check with its setting, as `expected_failures` names it."""
+        setting = ", ".join(filter(None, (self.dtype, self.implementation)))
+        return f"{self.check}[{setting}]" if setting else self.check
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of an audit.
+
+    Args:
+        subject: its name.
+        versions: of Python and the packages that matter.
+        device: on which it ran.
+        records: one for each check and setting.
+        figures: what the pictures are drawn from, see :mod:`radam.audit.report.measurements`.
+    """
+
+    subject: str
+    versions: dict[str, str]
+    device: str
+    records: Sequence[Entry]
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Records by status, and how many were run."""
+        counted = Counter(entry.status for entry in self.records)
+        return {
+            "run": sum(counted[status] for status in STATUSES if status != "skipped"),
+            **{status: counted[status] for status in STATUSES},
+        }
+
+    @property
+    def checks_run(self) -> list[str]:
+        """Names of the checks that were run in at least one setting."""
+        return list(dict.fromkeys(entry.check for entry in self.records if entry.status != "skipped"))
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing failed, and everything failed that was expected to."""
+        return not (self.counts["failed"] or self.counts["xpassed"])
+
+    @property
+    def failed(self) -> list[Entry]:
+        """The records that make the verdict bad."""
+        return [entry for entry in self.records if entry.status in ("failed", "xpassed")]
+
+    def closing_line(self) -> str:
+        """Counts in a line.
+
+        Example:
+            >>> Report("x", {}, "cpu", [Entry("repr", "passed"), Entry("hooks", "skipped")]).closing_line()
+            '1 checks in 1 settings run: 1 passed, 0 failed, 0 failed as expected, 0 passed unexpectedly; 1 skipped'
+        """
+        counts = self.counts
+        return (
+            f"{len(self.checks_run)} checks in {counts['run']} settings run: {counts['passed']} passed, "
+            f"{counts['failed']} failed, {counts['xfail']} failed as expected, "
+            f"{counts['xpassed']} passed unexpectedly; {counts['skipped']} skipped"
+        )
+
+    def to_json(self) -> str:
+        """The report as JSON, schema 1."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "subject": self.subject,
+                "versions": self.versions,
+                "device": self.device,
+                "counts": self.counts,
+                "records": [asdict(entry) for entry in self.records],
+            },
+            indent=1,
+        )
+
+    def to_html(self) -> str:
+        """The report as one self-contained HTML page."""
+        from radam.audit.report.html import render
+
+        return render(self)
+
+    def save_reproductions(self, folder: Path) -> list[Path]:
+        """Write each finding's script into a folder.
+
+        Returns:
+            The files.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for entry in self.records:
+            if entry.reproduction:
+                name = "_".join(filter(None, (entry.check, entry.implementation, entry.dtype)))
+                path = folder / f"{name}.py"
+                path.write_text(entry.reproduction, encoding="utf-8")
+                written.append(path)
+        return written

@@ -1,0 +1,423 @@
+"""One run of a check: a subject in one setting, driven by lines that make up its reproduction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DataObject, SearchStrategy
+
+from radam.audit.bounds import Comparison, Tracked, compare
+from radam.audit.capabilities import HALF, SWITCHES, Capabilities
+from radam.audit.finding import Finding, Worst
+from radam.audit.lockstep import Discrepancy, Lockstep, Record, flat, precision_of, same_bits
+from radam.audit.rounding import Rounding, Side
+from radam.audit.script import Script, expression, keywords, literal
+from radam.audit.strategies import make_gradient
+from radam.audit.subject import Call, Oracle, Subject
+
+T = TypeVar("T")
+
+DECAY_KINDS = ("weight_decouple", "absolute")
+"""Options of a decay object, which not every optimizer keeps in its groups."""
+
+SHAPES = ((3,), (2, 2))
+_PLAIN = (int, float, str, tuple, list)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A subject with a dtype, a device and a way to run its steps."""
+
+    subject: Subject
+    capabilities: Capabilities
+    dtype: torch.dtype = torch.float32
+    implementation: str = "default"
+
+    @property
+    def device(self) -> torch.device:
+        """Where parameters and gradients are."""
+        return self.capabilities.device
+
+    @property
+    def precision(self) -> str:
+        """The dtype's name."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def narrow(self) -> bool:
+        """Whether half precision parameters are updated in their own arithmetic."""
+        return self.dtype in HALF and self.capabilities.has("narrow_half")
+
+    def __str__(self) -> str:
+        return f"{self.precision}, {self.implementation}"
+
+
+class Run:
+    """What a check is given: it draws, makes optimizers, steps them and compares, each action a line of a script.
+
+    The script's names are `params` and `optimizer` unless a check asks for more: `make(name="other")` makes
+    `other_params` and `other`.
+
+    Args:
+        setting: what is driven.
+        data: Hypothesis's source of draws.
+    """
+
+    def __init__(self, setting: Setting, data: DataObject) -> None:
+        self.setting = setting
+        self.subject = setting.subject
+        self.dtype = setting.dtype
+        self.device = setting.device
+        self.script = Script()
+        self.record = Record()
+        self.options: dict[str, Any] = {}
+        self.own: list[dict[str, Any]] = []
+        self.steps = 0
+        self._data = data
+        self._rounding: dict[str, Rounding] = {}
+        self._compiles = False
+
+    # Draws
+
+    def draw(self, strategy: SearchStrategy[T], label: str | None = None) -> T:
+        """Draw through Hypothesis."""
+        return self._data.draw(strategy, label=label)
+
+    def hyperparameters(self, **fixed: Any) -> dict[str, Any]:
+        """Draw hyper-parameters of the subject; `fixed` wins over those that it has."""
+        options = dict(self.draw(self.subject.hyperparameters, "hyper-parameters"))
+        options.update({name: value for name, value in fixed.items() if name in options})
+        return options
+
+    def without_decay(self, **fixed: Any) -> dict[str, Any]:
+        """Hyper-parameters that leave a parameter alone whose gradient is zero."""
+        return self.hyperparameters(weight_decay=0.0, **fixed)
+
+    def numbers(self, shape: Sequence[int], scale: float = 1.0, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Numbers of three decades, from a drawn seed."""
+        rng = self._generator()
+        dtype = dtype or self.dtype
+        values = torch.from_numpy(np.asarray(rng.standard_normal(shape) * 10.0 ** rng.uniform(-2, 1, shape) * scale))
+        if dtype.is_complex:
+            values = torch.complex(values, torch.from_numpy(np.asarray(rng.standard_normal(shape) * scale)))
+        return values.to(dtype)
+
+    def gradient(self, shape: Sequence[int], kinds: Sequence[str] = ("normal", "some zeros")) -> torch.Tensor:
+        """A gradient of one of some kinds, see :data:`radam.audit.strategies.GRADIENTS`; from a drawn seed."""
+        kind = self.draw(st.sampled_from(kinds), "gradient")
+        empty = torch.zeros(tuple(shape), dtype=self.dtype)
+        gradient = make_gradient(kind, empty, torch.ones_like(empty), self._generator())
+        assert gradient is not None
+        return gradient
+
+    def _generator(self) -> np.random.Generator:
+        return np.random.default_rng(self.draw(st.integers(0, 2**32 - 1), "seed"))
+
+    # Optimizers
+
+    def make(
+        self,
+        values: Sequence[torch.Tensor] | None = None,
+        options: Mapping[str, Any] | None = None,
+        groups: Sequence[tuple[Sequence[int], Mapping[str, Any]]] = (),
+        *,
+        name: str = "",
+        implementation: str | None = None,
+        params: str | None = None,
+    ) -> None:
+        """Make parameters and their optimizer.
+
+        Args:
+            values: of the parameters; drawn for None.
+            options: hyper-parameters; drawn for None.
+            groups: indices of the parameters of each group, and options of its own; one group of all for none.
+            name: of the optimizer; "optimizer" for "", with parameters "params".
+            implementation: other than the setting's.
+            params: the name of a list of parameters that is there already, in place of values.
+        """
+        implementation = implementation or self.setting.implementation
+        if options is None:
+            options = self.hyperparameters()
+        optimizer, own = self._names(name)
+        if params is None:
+            if values is None:
+                values = [self.numbers(shape) for shape in SHAPES]
+            wrapped = "{}" if implementation == "differentiable" else "torch.nn.Parameter({})"
+            lines = "".join(f"    {wrapped.format(literal(value.to(self.device)))},\n" for value in values)
+            self.script.do(f"{own} = [\n{lines}]")
+        else:
+            own = params
+        target = own
+        if groups:
+            dicts = [
+                "{"
+                + ", ".join(
+                    [
+                        f'"params": [{", ".join(f"{own}[{i}]" for i in indices)}]',
+                        *(f'"{key}": {expression(value)}' for key, value in extra.items()),
+                    ]
+                )
+                + "}"
+                for indices, extra in groups
+            ]
+            target = f"[{', '.join(dicts)}]"
+        self.script.do(f"{optimizer} = {self.built(target, {**options, **SWITCHES[implementation]})}")
+        if implementation == "compiled":
+            self._compile(optimizer)
+        if not name:
+            self.options = dict(options)
+            self.own = [{**options, **extra} for _, extra in groups] or [dict(options)]
+
+    def _names(self, name: str) -> tuple[str, str]:
+        return (name, f"{name}_params") if name else ("optimizer", "params")
+
+    def _compile(self, optimizer: str) -> None:
+        import torch._dynamo
+
+        if not self._compiles:
+            torch.compiler.reset()
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
+            torch._dynamo.config.recompile_limit = 64
+            self._compiles = True
+        self.script.do(
+            f"{optimizer}.step = torch.compile({optimizer}.step, backend={self.setting.capabilities.backend!r})"
+        )
+
+    def built(self, params: str, options: Mapping[str, Any]) -> str:
+        """The expression that makes an optimizer: a call of its class, or of the subject's build."""
+        if self.subject.call is not None:
+            call = self.subject.call(options)
+        elif self._is_direct(options):
+            call = Call(type(self.setting.capabilities.optimizer), options)
+        else:
+            module, _, attribute = self.subject.name.partition(":")
+            self.script.bring(f"from {module} import {attribute or 'subject'} as subject", "subject", self.subject)
+            return f"subject.build({params}, {{{', '.join(f'{k!r}: {expression(v)}' for k, v in options.items())}}})"
+        return self._called(call, params)
+
+    def _called(self, call: Call, params: str = "") -> str:
+        for value in call.arguments.values():
+            if isinstance(value, Call):
+                self.script.take(value.constructor)
+        plain = {name: value for name, value in call.arguments.items() if not isinstance(value, Call)}
+        nested = {name: self._called(value) for name, value in call.arguments.items() if isinstance(value, Call)}
+        arguments = ", ".join(
+            filter(None, [params, keywords(plain), *(f"{name}={source}" for name, source in nested.items())])
+        )
+        return f"{self.script.take(call.constructor)}({arguments})"
+
+    def _is_direct(self, options: Mapping[str, Any]) -> bool:
+        """Whether the subject's build does no more than to call the class with the options as they are."""
+        cls = type(self.setting.capabilities.optimizer)
+        if cls.__module__ == "__main__" or "<locals>" in cls.__qualname__:
+            return False
+
+        def groups(make: Callable[..., torch.optim.Optimizer]) -> list[dict[str, Any]]:
+            made = make([torch.nn.Parameter(torch.zeros(1))])
+            return [{key: value for key, value in group.items() if key != "params"} for group in made.param_groups]
+
+        try:
+            return groups(lambda params: cls(params, **options)) == groups(
+                lambda params: self.subject.build(params, options)
+            )
+        except Exception:
+            return False
+
+    # Steps
+
+    def params(self, name: str = "") -> list[torch.Tensor]:
+        """The parameters of an optimizer that was made."""
+        result: list[torch.Tensor] = self.script.names[self._names(name)[1]]
+        return result
+
+    def optimizer(self, name: str = "") -> torch.optim.Optimizer:
+        """An optimizer that was made."""
+        result: torch.optim.Optimizer = self.script.names[self._names(name)[0]]
+        return result
+
+    def give(self, gradients: Sequence[torch.Tensor | None], params: str = "params") -> None:
+        """Set the gradients of parameters."""
+        lines = []
+        for i, gradient in enumerate(gradients):
+            value = "None" if gradient is None else literal(gradient.to(self.device))
+            lines.append(f"{params}[{i}].grad = {value}")
+        self.script.do("\n".join(lines))
+
+    def step(self, name: str = "") -> None:
+        """Take a step."""
+        self.script.do(f"{self._names(name)[0]}.step()")
+        self.steps += not name
+
+    def drive(self, steps: int, *names: str, kinds: Sequence[str] = ("normal", "some zeros")) -> None:
+        """Take steps on drawn gradients, the same for each of the optimizers that are named."""
+        for _ in range(steps):
+            gradients = [self.gradient(param.shape, kinds) for param in self.params()]
+            for name in ("", *names):
+                self.give(gradients, self._names(name)[1])
+                self.step(name)
+
+    # Comparisons
+
+    def fail(self, message: str, worst: Worst | None = None) -> NoReturn:
+        """Report a finding."""
+        call = f"{self.subject.name}({keywords(self.options)})"
+        raise Finding(f"{message} [{call}, {self.setting}, step {self.steps}]", worst)
+
+    def expect(self, condition: str, message: str) -> None:
+        """An expression over the script's names must be true."""
+        if not self.script.value(condition):
+            self.script.tell(f"assert {condition}, {message!r}")
+            self.fail(message)
+
+    def same(self, seen: str, expected: str, what: str) -> None:
+        """Two expressions must have the same value: tensors bit for bit, NaN equal to NaN."""
+        a, b = self.script.value(seen), self.script.value(expected)
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+            if same_bits(a.detach(), b.detach()):
+                return
+            text = "torch.equal(seen.nan_to_num(7.0), expected.nan_to_num(7.0))"
+        elif a is b or (isinstance(a, _PLAIN) and isinstance(b, _PLAIN) and a == b):
+            return
+        else:
+            text = "seen == expected"
+        self.script.tell(f"seen, expected = {seen}, {expected}")
+        self.script.tell(f"assert {text}, f{f'{what} = {{seen}}, but should be {{expected}}'!r}")
+        self.fail(f"{what} = {_short(a)}, but should be {_short(b)}")
+
+    def same_state(self, seen: str, expected: str, what: str, *, seen_params: str, expected_params: str) -> None:
+        """Two optimizers must hold the same parameters and the same state, bit for bit."""
+        names = self.script.names
+        for i, (a, b) in enumerate(zip(names[seen_params], names[expected_params], strict=True)):
+            self.same(f"{seen_params}[{i}]", f"{expected_params}[{i}]", f"param {i} {what}")
+            keys, others = (sorted(names[o].state.get(p, {}), key=str) for o, p in ((seen, a), (expected, b)))
+            if keys != others:
+                self.script.tell(f"seen = sorted({seen}.state[{seen_params}[{i}]])")
+                self.script.tell(f"assert seen == {others!r}, f'state {what} has {{seen}}'")
+                self.fail(f"state of param {i} {what} has {keys}, but should have {others}")
+            for key in keys:
+                if isinstance(names[expected].state[b][key], torch.Tensor | int | float | bool | str | None):
+                    self.same(
+                        f"{seen}.state[{seen_params}[{i}]][{key!r}]",
+                        f"{expected}.state[{expected_params}[{i}]][{key!r}]",
+                        f"{key} of param {i} {what}",
+                    )
+
+    def compared_step(self, others: Sequence[str], other_params: str, what: str) -> None:
+        """Step the first optimizer and others that should do the same, and compare within the rounding bound.
+
+        Args:
+            others: names of optimizers, which together step the other parameters.
+            other_params: name of the list of these, in an order in which their numbers are those of `params`, or those
+                again and again.
+            what: the others are, for messages.
+        """
+        names = self.script.names
+        other = Side(names[other_params], [names[self._names(each)[0]] for each in others])
+        if "" not in self._rounding:
+            self._rounding[""] = Rounding(
+                Side(self.params(), [self.optimizer()]), self._largest_beta(), narrow=self.setting.narrow
+            )
+        expected = self._rounding[""].step(self.step)
+        for each in others:
+            self.step(each)
+        for key, tracked in expected.items():
+            seen = other.vector(key)
+            precision = precision_of(self.params()[0].dtype)
+            value, error = (np.resize(each, seen.shape) for each in (tracked.value, tracked.error))
+            comparison = compare(key, seen, Tracked(value, error, precision))
+            self.record.add(comparison, what, self.steps)
+            if not comparison.passed:
+                self._show(comparison, other_params, key, others)
+                self.fail(f"{what}: {comparison}", _worst(comparison, self.steps))
+
+    def _largest_beta(self) -> float:
+        largest = 0.0
+        for group in [self.optimizer().defaults, *self.own]:
+            for key, value in group.items():
+                if key.startswith("beta") or key in ("alpha", "rho"):
+                    numbers = value if isinstance(value, tuple | list) else [value]
+                    largest = max([largest, *(float(n) for n in numbers if isinstance(n, int | float) and 0 <= n < 1)])
+        return largest
+
+    def _show(self, comparison: Comparison, other_params: str, key: str, others: Sequence[str]) -> None:
+        """Lines that show a value of the others beside the expected one."""
+        params, index, i = self.script.names[other_params], comparison.index, 0
+        while index >= flat(params[i]).size:
+            index -= flat(params[i]).size
+            i += 1
+        param = params[i]
+        at = f"{other_params}[{i}]"
+        if key == "param":
+            tensor = f"{at}.detach()"
+        else:
+            owner = next(o for o in others if self.script.names[other_params][i] in self.optimizer(o).state)
+            tensor = f"{self._names(owner)[0]}.state[{at}][{key!r}]"
+        self.show_number(tensor, param.is_complex(), index, comparison)
+
+    def show_number(self, tensor: str, is_complex: bool, index: int, comparison: Comparison) -> None:
+        """Lines that fail by one number of a tensor."""
+        real = f"torch.view_as_real({tensor})" if is_complex else tensor
+        expected, allowed = comparison.expected, comparison.allowed
+        self.script.tell(
+            f"seen, expected, allowed = {real}.reshape(-1)[{index}].item(), {expected!r}, {allowed!r}\n"
+            f"print(f'{comparison.quantity}[{index}] = {{seen!r}}, but should be {{expected!r}}')\n"
+            + (
+                "assert seen == seen and abs(seen - expected) <= allowed"
+                if np.isfinite(expected)
+                else "assert not abs(seen) < inf"
+            )
+        )
+
+    # Oracles
+
+    def oracle(self, options: Mapping[str, Any]) -> Oracle:
+        """The subject's oracle for hyper-parameters."""
+        assert self.subject.oracle is not None
+        return self.subject.oracle(options)
+
+    def follow(self, keep_going: bool = False) -> Lockstep:
+        """An oracle that follows the first optimizer from its state as it stands."""
+        assert self.subject.oracle is not None
+        lockstep = Lockstep(
+            self.optimizer(),
+            self.own,
+            self.subject.oracle,
+            state=self.subject.state,
+            scalars=self.subject.scalars,
+            narrow=self.setting.narrow,
+            describe=f"{self.subject.name}({'; '.join(map(keywords, self.own))}), {self.setting.implementation}",
+            keep_going=keep_going,
+        )
+        lockstep.record = self.record
+        return lockstep
+
+    def judged_step(self, lockstep: Lockstep) -> None:
+        """Take a step in lock-step."""
+        self.script.tell("optimizer.step()")
+        self.steps += 1
+        try:
+            lockstep.step()
+        except Discrepancy as error:
+            comparison, param = error.comparison, error.param
+            if comparison is not None and param is not None:
+                index = next(i for i, each in enumerate(self.params()) if each is param)
+                state = f"optimizer.state[params[{index}]][{comparison.quantity!r}]"
+                tensor = f"params[{index}].detach()" if comparison.quantity == "param" else state
+                self.show_number(tensor, param.is_complex(), comparison.index, comparison)
+            raise Finding(str(error), None if comparison is None else _worst(comparison, error.step)) from None
+
+
+def _worst(comparison: Comparison, step: int) -> Worst:
+    return Worst(comparison.quantity, comparison.worst, comparison.ulp, step)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        return repr(value.tolist()) if value.numel() <= 8 else f"{tuple(value.shape)} {flat(value)[:8].tolist()}..."
+    return repr(value)
