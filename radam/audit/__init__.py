@@ -7,6 +7,7 @@ from radam.audit.auditing import audit
 from radam.audit.bounds import PRECISIONS, Comparison, Precision, Tracked, compare
 from radam.audit.finding import Finding
 from radam.audit.lockstep import Discrepancy, Lockstep, Trajectory
+from radam.audit.parametrizing import parametrize_with_checks
 from radam.audit.report import Report
 from radam.audit.subject import Call, Oracle, Recurrence, ScalarError, Subject
 
@@ -27,4 +28,5 @@ __all__ = [
     "Trajectory",
     "audit",
     "compare",
+    "parametrize_with_checks",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -102,8 +103,13 @@ class Capabilities:
         return self.missing(name) is None
 
     @property
+    def first_implementation(self) -> str:
+        """The way to run a step that others are compared with."""
+        return "loop" if self.has("foreach") else "default"
+
+    @property
     def implementations(self) -> list[str]:
-        """The ways to run a step, the one that others are compared with first."""
+        """The ways to run a step, the first one first."""
         own = ["loop", "foreach"] if self.has("foreach") else ["default"]
         own += [name for name in ("fused", "capturable", "differentiable") if self.has(name)]
         return [*own, *(["compiled"] if self.has("compile") else [])]
@@ -112,8 +118,9 @@ class Capabilities:
         """Why an implementation does not step parameters of a dtype; None where it does."""
         key = f"{implementation} {dtype}"
         if key not in self._reasons:
-            compiled = implementation == "compiled"
-            self._reasons[key] = None if compiled else self._trial(dtype, SWITCHES[implementation])
+            # What a subject declares, it must do at least for float32; and compiling takes long.
+            tried = implementation != "compiled" and dtype != torch.float32
+            self._reasons[key] = self._trial(dtype, SWITCHES[implementation]) if tried else None
         return self._reasons[key]
 
     @cached_property
@@ -240,8 +247,8 @@ class Capabilities:
         return None
 
 
-def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.Optimizer:
-    """Let torch.compile take the steps of an optimizer, with nothing left of what it has compiled before.
+def forget_compiled() -> None:
+    """Let nothing be left of what torch.compile has compiled before, and let it speak of errors only.
 
     Too many compilations are an error: torch would go on without any, and the step no longer be a compiled one.
     """
@@ -250,6 +257,14 @@ def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.O
     torch.compiler.reset()
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     torch._dynamo.config.recompile_limit = 64
+    for name in ("torch._dynamo", "torch._logging"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("torch.__trace").propagate = False
+
+
+def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.Optimizer:
+    """Let torch.compile take the steps of an optimizer, with nothing left of what it has compiled before."""
+    forget_compiled()
     optimizer.step = torch.compile(optimizer.step, backend=backend)  # type: ignore[assignment, method-assign]
     return optimizer
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from radam.audit.auditing import MAX_EXAMPLES, chosen
+from radam.audit.parametrizing import CONFIGURED, parameters
 from radam.audit.subject import Subject
 from radam.audit.subjects.finding import OWN, find
 from radam.audit.subjects.radam import IMPLEMENTATIONS, Family
@@ -19,13 +21,25 @@ _FAMILY = pytest.StashKey["Family | None"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Define --subject, --implementation and --device."""
+    """Define --subject, --checks, --max-examples, --implementation and --device."""
     group = parser.getgroup("optimizer audit")
     group.addoption(
         "--subject",
         metavar="MODULE:NAME",
         help="verify this optimizer class or Subject instead of radam's RAdam; "
         "tests that do not use the subject are deselected",
+    )
+    group.addoption(
+        "--checks",
+        action="append",
+        metavar="PATTERN",
+        help="of the checks of radam.audit run those alone whose names match, as of a shell; may be given again",
+    )
+    group.addoption(
+        "--max-examples",
+        type=int,
+        metavar="N",
+        help="how many configurations a check of radam.audit draws",
     )
     group.addoption(
         "--implementation",
@@ -41,6 +55,15 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.empty(0, device=config.getoption("--device"))
     except Exception as error:
         raise pytest.UsageError(f"--device {config.getoption('--device')}: {error}") from None
+    CONFIGURED.device = config.getoption("--device")
+    CONFIGURED.checks = config.getoption("--checks")
+    CONFIGURED.max_examples = config.getoption("--max-examples") or MAX_EXAMPLES
+    if CONFIGURED.max_examples < 1:
+        raise pytest.UsageError(f"--max-examples must be at least 1, but is {CONFIGURED.max_examples}")
+    try:
+        chosen(CONFIGURED.checks)
+    except ValueError as error:
+        raise pytest.UsageError(f"--checks: {error}") from None
     if config.getoption("--subject"):
         # A warning of somebody else's optimizer is no finding, whatever a suite makes of its own.
         config.addinivalue_line("filterwarnings", "default")
@@ -66,6 +89,20 @@ def pytest_report_header(config: pytest.Config) -> str:
         f"subject: {config.stash[_SUBJECT].name}, implementation: {implementation}, "
         f"device: {config.getoption('--device')}, torch {torch.__version__}"
     )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of `check` is one for each check of the subject."""
+    if "check" in metafunc.fixturenames and not list(metafunc.definition.iter_markers("parametrize")):
+        own = metafunc.config.stash[_SUBJECT]
+        metafunc.parametrize(
+            "check",
+            [
+                pytest.param(bound, id=f"{own.name}-{bound.check.name}", marks=parameter.marks)
+                for parameter in parameters([own], CONFIGURED.checks)
+                for bound in parameter.values[1:]
+            ],
+        )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -69,10 +69,20 @@ class Side:
 
     def copied(self) -> Side:
         """A deep copy, gradients included."""
-        params, optimizers = copy.deepcopy((self.params, self.optimizers))
+        memo: dict[int, Any] = {}
+        params = copy.deepcopy(self.params, memo)
+        optimizers = [_copied(optimizer, memo) for optimizer in self.optimizers]
         for param, original in zip(params, self.params, strict=True):
             param.grad = None if original.grad is None else original.grad.detach().clone()
         return Side(params, optimizers)
+
+
+def _copied(optimizer: torch.optim.Optimizer, memo: dict[int, Any]) -> torch.optim.Optimizer:
+    """A deep copy with all attributes: torch's own leaves out those that a subclass has added."""
+    twin: torch.optim.Optimizer = object.__new__(type(optimizer))
+    memo[id(optimizer)] = twin
+    twin.__dict__.update(copy.deepcopy(vars(optimizer), memo))
+    return twin
 
 
 class Rounding:

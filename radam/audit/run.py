@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DataObject, SearchStrategy
 
 from radam.audit.bounds import Comparison, Tracked, compare
-from radam.audit.capabilities import HALF, SWITCHES, Capabilities
+from radam.audit.capabilities import HALF, SWITCHES, Capabilities, forget_compiled
 from radam.audit.finding import Finding, Worst
 from radam.audit.lockstep import Discrepancy, Lockstep, Record, flat, precision_of, same_bits
 from radam.audit.rounding import Rounding, Side
@@ -81,6 +82,12 @@ class Run:
         self._data = data
         self._rounding: dict[str, Rounding] = {}
         self._compiles = False
+
+    def restart(self) -> None:
+        """Begin a new script: what follows has nothing to do with what was done so far."""
+        self.script = Script()
+        self.steps = 0
+        self._rounding.clear()
 
     # Draws
 
@@ -177,12 +184,8 @@ class Run:
         return (name, f"{name}_params") if name else ("optimizer", "params")
 
     def _compile(self, optimizer: str) -> None:
-        import torch._dynamo
-
         if not self._compiles:
-            torch.compiler.reset()
-            torch._dynamo.config.fail_on_recompile_limit_hit = True
-            torch._dynamo.config.recompile_limit = 64
+            forget_compiled()
             self._compiles = True
         self.script.do(
             f"{optimizer}.step = torch.compile({optimizer}.step, backend={self.setting.capabilities.backend!r})"
@@ -209,7 +212,13 @@ class Run:
         arguments = ", ".join(
             filter(None, [params, keywords(plain), *(f"{name}={source}" for name, source in nested.items())])
         )
-        return f"{self.script.take(call.constructor)}({arguments})"
+        return f"{self.script.take(call.constructor, self._found_in(call.constructor))}({arguments})"
+
+    def _found_in(self, constructor: Callable[..., Any]) -> str | None:
+        """The module by which the subject is known, where its class has the same name there."""
+        module = self.subject.name.partition(":")[0]
+        found = sys.modules.get(module)
+        return module if getattr(found, constructor.__qualname__, None) is constructor else None
 
     def _is_direct(self, options: Mapping[str, Any]) -> bool:
         """Whether the subject's build does no more than to call the class with the options as they are."""
@@ -261,6 +270,28 @@ class Run:
                 self.give(gradients, self._names(name)[1])
                 self.step(name)
 
+    def twin(self, name: str = "other") -> None:
+        """Make a second optimizer of the same options over copies of the first one's parameters, before any step."""
+        _, own = self._names(name)
+        copied = "param.detach().clone()"
+        if self.setting.implementation != "differentiable":
+            copied = f"torch.nn.Parameter({copied})"
+        self.script.do(f"{own} = [{copied} for param in params]")
+        self.make(params=own, options=self.options, name=name)
+
+    def hold(self) -> None:
+        """Remember the parameters and their state, for :meth:`held`."""
+        self.script.do(
+            "kept = [copy.deepcopy((param.detach(), dict(optimizer.state.get(param, {})))) for param in params]"
+        )
+
+    def held(self, what: str) -> None:
+        """Parameters and state must be those remembered, bit for bit."""
+        for i, param in enumerate(self.params()):
+            self.same(f"params[{i}]", f"kept[{i}][0]", f"param {i} {what}")
+            state, kept = self.optimizer().state.get(param, {}), self.script.names["kept"][i][1]
+            self._same_entries(state, kept, f"optimizer.state[params[{i}]]", f"kept[{i}][1]", f"of param {i} {what}")
+
     # Comparisons
 
     def fail(self, message: str, worst: Worst | None = None) -> NoReturn:
@@ -294,18 +325,24 @@ class Run:
         names = self.script.names
         for i, (a, b) in enumerate(zip(names[seen_params], names[expected_params], strict=True)):
             self.same(f"{seen_params}[{i}]", f"{expected_params}[{i}]", f"param {i} {what}")
-            keys, others = (sorted(names[o].state.get(p, {}), key=str) for o, p in ((seen, a), (expected, b)))
-            if keys != others:
-                self.script.tell(f"seen = sorted({seen}.state[{seen_params}[{i}]])")
-                self.script.tell(f"assert seen == {others!r}, f'state {what} has {{seen}}'")
-                self.fail(f"state of param {i} {what} has {keys}, but should have {others}")
-            for key in keys:
-                if isinstance(names[expected].state[b][key], torch.Tensor | int | float | bool | str | None):
-                    self.same(
-                        f"{seen}.state[{seen_params}[{i}]][{key!r}]",
-                        f"{expected}.state[{expected_params}[{i}]][{key!r}]",
-                        f"{key} of param {i} {what}",
-                    )
+            self._same_entries(
+                names[seen].state.get(a, {}),
+                names[expected].state.get(b, {}),
+                f"{seen}.state[{seen_params}[{i}]]",
+                f"{expected}.state[{expected_params}[{i}]]",
+                f"of param {i} {what}",
+            )
+
+    def _same_entries(
+        self, seen: Mapping[Any, Any], expected: Mapping[Any, Any], at: str, expected_at: str, what: str
+    ) -> None:
+        keys, others = sorted(seen, key=str), sorted(expected, key=str)
+        if keys != others:
+            self.script.tell(f"assert sorted({at}) == {others!r}, sorted({at})")
+            self.fail(f"state {what} has {keys}, but should have {others}")
+        for key in keys:
+            if isinstance(expected[key], torch.Tensor | int | float | bool | str | None):
+                self.same(f"{at}[{key!r}]", f"{expected_at}[{key!r}]", f"{key} {what}")
 
     def compared_step(self, others: Sequence[str], other_params: str, what: str) -> None:
         """Step the first optimizer and others that should do the same, and compare within the rounding bound.

@@ -46,9 +46,9 @@ class Script:
         self._imports: dict[str, str] = {}
         self._lines: list[str] = []
 
-    def take(self, thing: Callable[..., Any]) -> str:
-        """Make a class known by its name; the script imports it from its module. Returns the name."""
-        module, name = thing.__module__, thing.__qualname__
+    def take(self, thing: Callable[..., Any], module: str | None = None) -> str:
+        """Make a class known by its name; the script imports it from a module, its own for None. Returns the name."""
+        module, name = module or thing.__module__, thing.__qualname__
         outer, _, inner = name.partition(".")
         short = inner.rpartition(".")[2] or outer
         self.names[short] = thing

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from radam.audit.checks import all_checks
+
 pytest_plugins = ["pytester"]
+
+# A run in this process forgets what it was the first to import, and torch cannot import all twice.
+for module in ("torch._dynamo", "torch._inductor.test_operators"):
+    importlib.import_module(module)
 
 ROOT = Path(__file__).parents[2]
 SUITE = """
@@ -67,6 +74,16 @@ class ExitsInItsStep(radam.RAdam):
 class OtherConstructor(torch.optim.SGD):
     pass
 
+class Demanding(torch.optim.Optimizer):
+    def __init__(self, params, temperature):
+        super().__init__(params, {"temperature": temperature})
+
+class WrongGroups(torch.optim.SGD):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["lr"] = self.param_groups[0]["lr"]
+        return super().step(closure)
+
 described = Subject("described", lambda params, options: radam.RAdam(params, **options), strategies.just({}))
 """
 
@@ -83,6 +100,11 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def run(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return suite.runpytest_inprocess("-s", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments)
+
+
+def run_apart(suite: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """In a process of its own: torch.compile imports more than can be told."""
+    return suite.runpytest_subprocess("-s", "-p", "no:cacheprovider", *arguments)
 
 
 def test_without_the_option_radams_own_is_verified_and_all_tests_run(suite: pytest.Pytester) -> None:
@@ -108,6 +130,83 @@ def test_a_subject(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*verified described*", "*SKIPPED*the subject is described by a Subject*"])
 
 
+def test_a_class_with_another_constructor(suite: pytest.Pytester) -> None:
+    """Its Subject is made from what its constructor takes; what needs RAdam's constructor is skipped."""
+    result = run_apart(suite, "--subject", "optimizers_under_test:OtherConstructor", "-rs")
+    result.assert_outcomes(passed=1, skipped=1, deselected=1)
+    result.stdout.fnmatch_lines(["*SKIPPED*asks for a class with RAdam's constructor*"])
+
+
+CHECKS = """
+def test_check(subject, check):
+    check(subject)
+"""
+PARAMETRIZED = """
+import torch
+from dataclasses import replace
+from radam.audit import Subject, parametrize_with_checks
+from radam.audit.auditing import resolved
+from optimizers_under_test import OtherConstructor, WrongGroups
+
+few = ["groups_are_separate_optimizers", "repr", "every_step"]
+groups = "groups_are_separate_optimizers"
+expected = replace(resolved(WrongGroups), name="expected", expected_failures={groups: "known"})
+stale = replace(resolved(OtherConstructor), name="stale", expected_failures={groups: "mended since"})
+
+@parametrize_with_checks([WrongGroups, "optimizers_under_test:OtherConstructor", expected, stale], checks=few)
+def test_mine(subject, check):
+    check(subject)
+"""
+
+
+def test_one_test_for_each_check_of_the_subject(suite: pytest.Pytester) -> None:
+    """By --checks, or by -k; a finding is a failed test with what was seen and a script."""
+    suite.makepyfile(test_checks=CHECKS)
+    subject = ("--subject", "optimizers_under_test:WrongGroups", "test_checks.py", "--max-examples", "20")
+    result = run_apart(suite, *subject, "--checks", "repr", "--checks", "groups_*", "-v")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_check?optimizers_under_test:WrongGroups-groups_are_separate_optimizers? FAILED*",
+            "*test_check?optimizers_under_test:WrongGroups-repr? PASSED*",
+            "*an optimizer for each group: *, but should be * times the bound*",
+            "*from optimizers_under_test import WrongGroups*",
+        ]
+    )
+    result = run_apart(suite, *subject, "-k", "repr or hooks")
+    result.assert_outcomes(passed=2, deselected=len(all_checks()) - 2)
+
+
+def test_checks_by_decorator(suite: pytest.Pytester) -> None:
+    """One test for each subject and check; expected failures are strict, and a check that does not apply is skipped."""
+    suite.makepyfile(test_mine=PARAMETRIZED)
+    result = run_apart(suite, "test_mine.py", "--max-examples", "20", "-rsxX", "-v")
+    # Of four subjects: repr passes; every_step is skipped; groups fail, pass, fail as expected and pass unexpectedly.
+    result.assert_outcomes(passed=5, skipped=4, failed=2, xfailed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_mine?stale-groups_are_separate_optimizers? FAILED*",
+            "*SKIPPED*needs an oracle*",
+            "*XFAIL*expected-groups_are_separate_optimizers*known*",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--checks", "no_such"), "*--checks: no check is called 'no_such'*"),
+        (("--max-examples", "-1"), "*--max-examples must be at least 1, but is -1*"),
+    ],
+)
+def test_wrong_options_of_checks_are_usage_errors(
+    suite: pytest.Pytester, arguments: tuple[str, ...], message: str
+) -> None:
+    result = run(suite, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+
+
 def test_the_decay_class_of_the_subjects_own_module(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         own_decay="""
@@ -128,8 +227,7 @@ def test_the_decay_class_of_the_subjects_own_module(suite: pytest.Pytester) -> N
         ("optimizers_under_test:Missing", "*--subject optimizers_under_test:Missing: *no attribute 'Missing'*"),
         ("optimizers_under_test:NOT_AN_OPTIMIZER", "*neither an optimizer class nor a Subject: 5*"),
         ("optimizers_under_test:Right.step", "*neither an optimizer class nor a Subject*"),
-        ("optimizers_under_test:OtherConstructor", "*RAdam's constructor: describe it by a radam.audit.Subject*"),
-        ("torch.optim:SGD", "*RAdam's constructor: describe it by a radam.audit.Subject*"),
+        ("optimizers_under_test:Demanding", "*Demanding asks for 'temperature'*describe the optimizer by a*Subject*"),
         ("optimizers_under_test", "*must be MODULE:NAME, but is 'optimizers_under_test'*"),
         (":Right", "*must be MODULE:NAME, but is ':Right'*"),
         ("optimizers_under_test:", "*must be MODULE:NAME*"),

@@ -84,7 +84,7 @@ def drive(subject: Subject, case: Case, device: torch.device, **more: Any) -> Lo
 
 @given(data=st.data())
 def test_every_step(
-    subject: Subject, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
+    subject: Subject, family: Family, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
 ) -> None:
     drive(subject, data.draw(cases(subject.hyperparameters, dtypes), label="case"), device)
 

@@ -74,13 +74,15 @@ class Check:
         if reason:
             yield Missing(None, None, reason)
             return
-        available = capabilities.implementations
+        several = {"implementation", "other implementation"} & set(self.each)
+        # Which there are takes a trial of torch.compile to tell.
+        available = capabilities.implementations if several else [capabilities.first_implementation]
         if "other implementation" in self.each:
             implementations = available[1:]
         elif "implementation" in self.each:
             implementations = [name for name in available if self.compiled or name != "compiled"]
         else:
-            implementations = available[:1]
+            implementations = available
         dtypes = []
         for dtype in self.dtypes if "dtype" in self.each else self.dtypes[:1]:
             lacking = _lacking(capabilities, dtype)
@@ -88,7 +90,7 @@ class Check:
                 dtypes.append(dtype)
             else:
                 yield Missing(str(dtype).removeprefix("torch."), None, lacking)
-        if {"implementation", "other implementation"} & set(self.each):
+        if several:
             for name in IMPLEMENTATIONS:
                 if name not in available and (self.compiled or name != "compiled"):
                     yield Missing(None, name, capabilities.missing(_ASKED_FOR.get(name, name)) or "")

@@ -64,7 +64,7 @@ def _values(run: Run) -> list[torch.Tensor]:
 
 @numbers.check("dtype", "implementation", oracle=True, examples=1.0, dtypes=EVERY)
 def check_every_step(run: Run) -> None:
-    """Each step's state and parameters are the oracle's from the state before, for drawn hyper-parameters and groups."""
+    """Each step's state and parameters are the oracle's from the state before, for drawn options and groups."""
     values = _values(run)
     options, others = _groups(run, min(len(values), run.draw(st.integers(1, 2), "groups")))
     groups: Sequence[tuple[Sequence[int], Mapping[str, Any]]] = ()

@@ -120,7 +120,7 @@ def check_loading_leaves_the_state_dict_alone(run: Run) -> None:
 def check_a_state_dict_is_a_look(run: Run) -> None:
     """state_dict() changes nothing: a run in which it is called at each step is the same, bit for bit."""
     run.make()
-    run.script.do("other_params, other = copy.deepcopy((params, optimizer))")
+    run.twin()
     for _ in range(7):
         run.drive(1, "other")
         run.script.do("_ = optimizer.state_dict()")
@@ -194,12 +194,11 @@ def check_state_follows_its_parameter(run: Run) -> None:
 def check_a_group_added_in_mid_run(run: Run) -> None:
     """add_param_group in mid-run: old parameters go on undisturbed, new ones start anew."""
     options = run.hyperparameters()
-    run.make([run.numbers((3,))], options)
-    run.make([run.numbers((3,))], options, name="late")
-    run.script.do(
-        "other_params, other = copy.deepcopy((params, optimizer))\n"
-        "fresh_params, fresh = copy.deepcopy((late_params, late))"
-    )
+    old, new = run.numbers((3,)), run.numbers((3,))
+    run.make([old], options)
+    run.make([old], options, name="other")
+    run.make([new], options, name="late")
+    run.make([new], options, name="fresh")
     run.drive(5, "other")
     run.script.do("optimizer.add_param_group({'params': late_params})\nparams = params + late_params")
     for _ in range(7):

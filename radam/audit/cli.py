@@ -1,0 +1,151 @@
+"""The command radam-audit: a verdict on an optimizer."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from radam.audit.auditing import MAX_EXAMPLES, Plan, audit, prepared, resolved
+from radam.audit.bounds import PRECISIONS
+from radam.audit.checks import all_checks, groups
+from radam.audit.report.console import print_report
+from radam.audit.run import Setting
+
+PASSED, FAILED, WRONG_USE = 0, 1, 2
+
+DTYPES = (*PRECISIONS, "complex64", "complex128")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="radam-audit",
+        description="Audit a PyTorch optimizer: its numbers against an oracle where it has one, and all that can be "
+        "checked without. Exit status: 0 nothing found, 1 something found, 2 wrong use.",
+    )
+    parser.add_argument(
+        "subject",
+        nargs="?",
+        metavar="MODULE:NAME",
+        help="an optimizer class, or a radam.audit.Subject that describes one",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the records")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report, one page that needs no network")
+    parser.add_argument("--repro", type=Path, metavar="DIR", help="write a script for each finding")
+    parser.add_argument("--device", default="cpu", help="of parameters and gradients (default: cpu)")
+    parser.add_argument(
+        "--dtype", action="append", choices=DTYPES, help="look at this dtype only; may be given more than once"
+    )
+    parser.add_argument(
+        "--checks", action="append", metavar="PATTERN", help="run the checks that match, as of a shell; more than once"
+    )
+    parser.add_argument(
+        "--max-examples",
+        type=_positive,
+        default=MAX_EXAMPLES,
+        metavar="N",
+        help=f"how many configurations a check of the numbers draws, others a share of them (default: {MAX_EXAMPLES})",
+    )
+    parser.add_argument("--backend", default="eager", help="of torch.compile (default: eager, which compiles soonest)")
+    parser.add_argument("--min-checks", type=_positive, metavar="N", help="fail if fewer checks than these were run")
+    parser.add_argument("--list", action="store_true", help="name the checks, and which of them apply to MODULE:NAME")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, but is {value}")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        arguments: in place of the command line's.
+
+    Returns:
+        The exit status.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    # What is audited is often a module of the folder at hand.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    torch.set_num_threads(1)
+    try:
+        torch.empty(0, device=options.device)
+    except Exception as error:
+        parser.error(f"argument --device: {str(error).splitlines()[0]}")
+    console = Console(highlight=False)
+    try:
+        if options.list:
+            _list(options.subject, options.device, options.backend, console)
+            return PASSED
+        if options.subject is None:
+            parser.error("MODULE:NAME is missing: radam-audit torch.optim:RAdam, for example")
+        return _audit(options, console)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _list(subject: str | None, device: str, backend: str, console: Console) -> None:
+    """Name the checks, by group; with a subject also why some do not apply."""
+    capabilities = None if subject is None else prepared(resolved(subject), torch.device(device), backend)
+    for group in groups():
+        console.print(f"[bold]{escape(group.title)}[/]")
+        for check in group.checks:
+            missing = None if capabilities is None else check.missing(capabilities)
+            console.print(
+                escape(f"  {check.name}: {check.summary}")
+                + (f" [dim]Skipped: {escape(missing)}[/]" if missing else ""),
+                soft_wrap=True,
+            )
+    console.print(f"{len(all_checks())} checks")
+
+
+def _audit(options: argparse.Namespace, console: Console) -> int:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("trial steps", total=None)
+
+        def progress(plan: Plan, number: int, total: int) -> None:
+            setting = plan.setting if isinstance(plan.setting, Setting) else plan.setting.implementation or ""
+            bar.update(task, completed=number, total=total, description=escape(f"{plan.check.name} {setting}"))
+
+        report = audit(
+            options.subject,
+            options.device,
+            checks=options.checks,
+            dtypes=options.dtype,
+            max_examples=options.max_examples,
+            backend=options.backend,
+            progress=progress,
+            figures=options.html is not None,
+        )
+    print_report(report, console)
+    if options.json is not None:
+        options.json.write_text(report.to_json(), encoding="utf-8")
+    if options.html is not None:
+        options.html.write_text(report.to_html(), encoding="utf-8")
+    if options.repro is not None:
+        written = report.save_reproductions(options.repro)
+        console.print(f"{len(written)} scripts in {escape(str(options.repro))}")
+    if options.min_checks is not None and len(report.checks_run) < options.min_checks:
+        console.print(
+            f"{len(report.checks_run)} checks were run, but should be at least {options.min_checks}", style="bold red"
+        )
+        return FAILED
+    return PASSED if report.passed else FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

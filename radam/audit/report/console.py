@@ -1,0 +1,88 @@
+"""The report on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from radam.audit.report import Entry, Report
+
+_STYLES = {"failed": "bold red", "xpassed": "bold red", "passed": "green", "xfail": "yellow", "skipped": "dim"}
+
+
+def by_check(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Entries by the name of their check, in order."""
+    result: dict[str, list[Entry]] = {}
+    for entry in entries:
+        result.setdefault(entry.check, []).append(entry)
+    return result
+
+
+def telling(entries: Sequence[Entry]) -> Entry:
+    """The finding to be shown of several: the one with the shortest script."""
+    return min(entries, key=lambda entry: (len(entry.reproduction or "x" * 10_000), len(entry.reason)))
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Findings with their reproductions, the table of checks, skipped ones with their reasons, and the verdict."""
+    for check, entries in by_check(report.failed).items():
+        _print_finding(check, entries, console)
+    console.print(_table(report))
+    _print_skipped(report, console)
+    console.print(escape(report.closing_line()), soft_wrap=True)
+    verdict = "passed" if report.passed else f"failed: {', '.join(by_check(report.failed))}"
+    console.print(
+        f"{escape(report.subject)}: {escape(verdict)}",
+        style=_STYLES["passed" if report.passed else "failed"],
+        soft_wrap=True,
+    )
+
+
+def _print_finding(check: str, entries: Sequence[Entry], console: Console) -> None:
+    shown = telling(entries)
+    console.rule(f"[{_STYLES['failed']}]{escape(check)}[/]", align="left")
+    console.print(escape(shown.reason), soft_wrap=True)
+    others = [entry.cell for entry in entries if entry is not shown]
+    if others:
+        console.print(f"also: {escape(', '.join(others))}", style="dim", soft_wrap=True)
+    if shown.reproduction:
+        console.print()
+        console.print(escape(shown.reproduction), soft_wrap=True, highlight=False)
+
+
+def _table(report: Report) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("check", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("settings", "examples", "worst/bound", "seconds"):
+        table.add_column(heading, justify="right")
+    for check, entries in by_check(report.records).items():
+        run = [entry for entry in entries if entry.status != "skipped"]
+        status = next((status for status in _STYLES if any(entry.status == status for entry in entries)), "skipped")
+        count = sum(entry.status == status for entry in entries)
+        verdict = f"{status} in {count}" if status in ("failed", "xpassed") and count < len(run) else status
+        worst = [entry.worst.bounds for entry in run if entry.worst is not None]
+        table.add_row(
+            escape(check),
+            f"[{_STYLES[status]}]{verdict}[/]",
+            str(len(run)) if run else "",
+            str(sum(entry.examples for entry in run)) if run else "",
+            f"{max(worst):.3g}" if worst else "",
+            f"{sum(entry.seconds for entry in run):.1f}" if run else "",
+        )
+    return table
+
+
+def _print_skipped(report: Report, console: Console) -> None:
+    """Each reason once, with what was skipped for it."""
+    reasons: dict[str, list[str]] = {}
+    for entry in report.records:
+        if entry.status in ("skipped", "xfail"):
+            kind = "expected" if entry.status == "xfail" else "skipped"
+            reasons.setdefault(f"{kind}: {entry.reason}", []).append(entry.cell)
+    for reason, cells in reasons.items():
+        shown = ", ".join(cells[:4]) + (f" and {len(cells) - 4} more" if len(cells) > 4 else "")
+        console.print(f"{escape(reason)}\n    {escape(shown)}", style="dim", soft_wrap=True)

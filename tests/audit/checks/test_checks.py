@@ -1,0 +1,181 @@
+"""Each check of the kit: a wrong optimizer that it catches, and right ones that it passes."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from radam.audit import Subject
+from radam.audit.auditing import carry_out, plan, prepared
+from radam.audit.capabilities import Capabilities
+from radam.audit.checks import Check, Missing, all_checks
+from radam.audit.report import Entry
+from radam.audit.subjects.radam import radam_subject
+from radam.audit.subjects.torch import torch_subject
+from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
+from tests.audit.checks.wrong import WRONG
+
+ROOT = Path(__file__).parents[3]
+CHECKS = {check.name: check for check in all_checks()}
+EXAMPLES = 8
+MORE_EXAMPLES: Mapping[str, int] = {}
+"""How many examples it takes to find the wrong one, where it is more."""
+
+OTHERS: Mapping[str, Callable[[], Subject]] = {
+    "first_adaptive_step": lambda: replace(radam_subject(), supports=SUPPORTS),
+    "steps_are_counted_by_numbers_too": lambda: replace(_torch_adam(), supports=SUPPORTS),
+}
+"""Right optimizers for checks that do not apply to Plain."""
+SKIPPED = {
+    "first_adaptive_step": "the oracle takes one branch only",
+    "steps_are_counted_by_numbers_too": "no older version is known that kept a number",
+}
+"""Why checks are skipped on Plain in every setting."""
+AS_SUBPROCESS = (
+    "every_step",
+    "implementations_agree",
+    "sparse_gradients_are_refused_or_taken",
+    "bad_betas_are_refused",
+    "nothing_is_kept_of_each_step",
+    "it_is_let_go",
+    "transient_memory",
+    "derivatives_of_steps",
+)
+"""Checks whose reproduction is run by an interpreter of its own."""
+
+
+def _torch_adam() -> Subject:
+    subject = torch_subject(torch.optim.Adam, "torch.optim:Adam")
+    assert subject is not None
+    return subject
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_torch() -> Iterator[None]:
+    """What a wrong optimizer, or its reproduction, leaves behind."""
+    default = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(default)
+    torch.set_grad_enabled(True)
+
+
+@lru_cache(maxsize=1)
+def capabilities_of_plain() -> Capabilities:
+    return prepared(subject_of(Plain), torch.device("cpu"))
+
+
+@lru_cache(maxsize=len(WRONG))
+def caught(name: str) -> Entry:
+    """The first setting in which a check fails on the optimizer that is wrong for it."""
+    wrong = WRONG[name].subject
+    subject = wrong if isinstance(wrong, Subject) else subject_of(wrong)
+    capabilities = prepared(subject, torch.device("cpu"))
+    torch.set_grad_enabled(True)
+    settings = [planned for planned in plan(capabilities, [CHECKS[name]]) if not isinstance(planned.setting, Missing)]
+    assert settings, "no setting to run it in"
+    for planned in settings:
+        entry = carry_out(planned, MORE_EXAMPLES.get(name, EXAMPLES))
+        if entry.status == "failed":
+            return entry
+    raise AssertionError(f"{name} passes {subject.name} in {', '.join(str(planned.setting) for planned in settings)}")
+
+
+def reproduction(name: str) -> str:
+    """The script that shows what was caught."""
+    script = caught(name).reproduction
+    assert script
+    return script
+
+
+def expected_error(reason: str) -> str:
+    """The name of the error by which a reproduction must end: the optimizer's own, where that is the finding."""
+    raised = re.match(r"raised (\w+)", reason)
+    refused = re.search(r"is refused by", reason)
+    return raised[1] if raised else "ValueError" if refused else "AssertionError"
+
+
+def test_each_check_has_a_wrong_optimizer() -> None:
+    assert set(WRONG) == set(CHECKS)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_wrong_one_is_caught(name: str) -> None:
+    reason = caught(name).reason
+    assert re.search(WRONG[name].reason, reason), reason
+    assert not reason.startswith("the check could not be carried out"), reason
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_reproduction_fails_by_itself(name: str) -> None:
+    script, namespace = reproduction(name), dict[str, Any]({"__name__": "reproduction"})
+    with pytest.raises(Exception) as error:  # noqa: PT011 -- which one, is asserted below
+        exec(compile(script, "<reproduction>", "exec"), namespace)
+    assert error.type.__name__ == expected_error(caught(name).reason), f"{error.value!r} from\n{script}"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_reproduction_is_self_contained(name: str) -> None:
+    """It imports torch, the standard library and the module of the optimizer, no more."""
+    wrong = WRONG[name].subject
+    module = wrong.name.partition(":")[0] if isinstance(wrong, Subject) else wrong.__module__
+    imported = set()
+    for node in ast.walk(ast.parse(reproduction(name))):
+        if isinstance(node, ast.Import):
+            imported.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+    foreign = {each for each in imported if each.split(".")[0] not in {"torch", *sys.stdlib_module_names}}
+    # RAdam's options have a decay object.
+    assert foreign <= {module, "radam.weight_decay"}
+    assert module in imported
+
+
+@pytest.mark.parametrize("name", AS_SUBPROCESS)
+def test_the_reproduction_fails_as_a_program(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", reproduction(name)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(expected_error(caught(name).reason)), done.stderr
+
+
+def entries_on(capabilities: Capabilities, check: Check) -> list[Entry]:
+    """What comes of a check in each setting."""
+    return [carry_out(planned, EXAMPLES) for planned in plan(capabilities, [check])]
+
+
+def complaints(entries: list[Entry]) -> list[str]:
+    """The cells that have failed, and why."""
+    return [f"{entry.cell}: {entry.reason}" for entry in entries if entry.status == "failed"]
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_right_one_passes(name: str) -> None:
+    entries = entries_on(capabilities_of_plain(), CHECKS[name])
+    assert not complaints(entries)
+    if name in SKIPPED:
+        assert {entry.status for entry in entries} == {"skipped"}
+        assert SKIPPED[name] in {entry.reason for entry in entries}
+    else:
+        assert "passed" in {entry.status for entry in entries}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_right_one_passes(name: str) -> None:
+    entries = entries_on(prepared(OTHERS[name](), torch.device("cpu")), CHECKS[name])
+    assert not complaints(entries)
+    assert "passed" in {entry.status for entry in entries}
+
+
+def test_what_is_skipped_on_plain_is_run_on_another() -> None:
+    assert set(SKIPPED) == set(OTHERS)

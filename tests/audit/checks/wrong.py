@@ -1,0 +1,745 @@
+"""For each check an optimizer that is wrong in what it is about, and what is to be said of it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+
+import radam
+from radam.audit import Subject
+from radam.audit.subjects.radam import Family, radam_subject
+from radam.audit.subjects.torch import torch_subject
+from tests.audit.checks.plain import SUPPORTS, Options, Plain, State, real, subject_of
+
+Tensor = torch.Tensor
+
+
+class Wrong(NamedTuple):
+    """A wrong optimizer, and a pattern of the reason for which it must fail."""
+
+    subject: type[torch.optim.Optimizer] | Subject
+    reason: str
+
+
+# Numbers, against an oracle
+
+
+class EpsInTheRoot(Plain):
+    """Eps is added under the root."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m, v + group["eps"] * (1 - group["betas"][1] ** t), t, {**group, "eps": 0.0})
+
+
+class AdaptiveTooLate(radam.RAdam):
+    """The first adaptive step comes late, as of a larger threshold."""
+
+    def __init__(self, params: Any, threshold: float = 5.0, **options: Any) -> None:
+        super().__init__(params, threshold=threshold + 1, **options)
+
+
+class BiasOfAtMostAHundredSteps(Plain):
+    """The bias corrections stay as they are from step 100 on."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m, v, min(t, 100.0), group)
+
+
+class DecayOfTheConstructor(Plain):
+    """Weight decay is the constructor's in every group."""
+
+    def update_group(self, group: Options) -> None:
+        super().update_group({**group, "weight_decay": self.defaults["weight_decay"]})
+
+
+class EpsBeforeTheCorrection(Plain):
+    """Eps is added to the root of v before its bias correction."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m, v, t, {**group, "eps": group["eps"] / (1 - group["betas"][1] ** t) ** 0.5})
+
+
+class FirstSquareAsItIs(Plain):
+    """v starts with the first square instead of with its share."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        first = not v.any()
+        m, v = super().moments(m, v, grad, group)
+        return m, grad * grad if first else v
+
+
+# Implementations, against the first
+
+
+class ForeachWithoutCorrection(Plain):
+    """The second code path forgets v's bias correction."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        factor = 1 - group["betas"][1] ** t if group["foreach"] else 1.0
+        return super().moved(param, m, v * factor, t, group)
+
+
+class ForeachWithoutNan(Plain):
+    """The second code path takes 0/0 for 0."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        new = super().moved(param, m, v, t, group)
+        return torch.where(new.isnan(), param, new) if group["foreach"] else new
+
+
+class ForeachWithNarrowScalars(Plain):
+    """The second code path computes its bias corrections in float32."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        if not group["foreach"]:
+            return super().moved(param, m, v, t, group)
+        beta2 = group["betas"][1]
+        narrow = 1 - torch.tensor(beta2, dtype=torch.float32) ** t
+        return super().moved(param, m, v * ((1 - beta2**t) / float(narrow)), t, group)
+
+
+class ForeachByMemory(Plain):
+    """The second code path takes gradients in the order of their memory."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        if group["foreach"]:
+            grad = grad.as_strided(grad.shape, torch.empty(grad.shape).stride())
+        return super().moments(m, v, grad, group)
+
+
+# Invariances
+
+
+class BetasOfTheFirstGroup(Plain):
+    """All groups are stepped with the betas of the first."""
+
+    def update_group(self, group: Options) -> None:
+        super().update_group({**group, "betas": self.param_groups[0]["betas"]})
+
+
+class LessForLaterParameters(Plain):
+    """The learning rate halves from parameter to parameter."""
+
+    def update_group(self, group: Options) -> None:
+        for i, param in enumerate(group["params"]):
+            super().update_group({**group, "params": [param], "lr": group["lr"] * 0.5**i})
+
+
+class GradientOfNormOne(Plain):
+    """The gradient is divided by its norm."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        return super().moments(m, v, grad / (grad.norm() + 1e-12), group)
+
+
+class NoDecayOfVectors(Plain):
+    """Parameters of one dimension do not decay."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m, v, t, {**group, "weight_decay": group["weight_decay"] * (param.dim() > 1)})
+
+
+class TheFirst65536(Plain):
+    """No element is stepped beyond the 65536-th."""
+
+    def write(self, param: Tensor, new: Tensor) -> None:
+        real(param).reshape(-1)[: 2**16] = new.reshape(-1)[: 2**16]
+
+
+class GrowthWithMaximize(Plain):
+    """With maximize, weight decay lets parameters grow."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        sign = -1 if group["maximize"] else 1
+        return super().moved(param, m, v, t, {**group, "weight_decay": sign * group["weight_decay"]})
+
+
+class SquareOfTheModulus(Plain):
+    """v of a complex number is that of its modulus."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        before = v
+        m, v = super().moments(m, v, grad, group)
+        modulus = grad.square().sum(-1, keepdim=True).sqrt()
+        return m, super().moments(m, before, modulus.expand_as(grad), group)[1] if self.is_complex else v
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        self.is_complex = param.is_complex()
+        super().update(param, grad, state, group)
+
+
+class DtypeOfTheFirstParameter(Plain):
+    """Gradients are cast to the dtype of the first parameter."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad.to(group["params"][0].dtype), state, group)
+
+
+class WritesToTheLr(Plain):
+    """The bias correction is divided out of a tensor lr in place."""
+
+    def update_group(self, group: Options) -> None:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].mul_(0.75)
+        super().update_group(group)
+
+
+# Half precision
+
+
+class MomentsInHalf(Plain):
+    """Half precision is stepped in its own arithmetic, where eps is nothing."""
+
+    def zeros(self, param: Tensor) -> Tensor:
+        return torch.zeros_like(param.detach())
+
+
+class LerpInHalf(MomentsInHalf):
+    """v moves by its difference to squares that overflow."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        return super().moments(m, v, grad, group)[0], v + (1 - group["betas"][1]) * (grad * grad - v)
+
+
+# Gradients
+
+
+class NoneIsZero(Plain):
+    """A parameter without a gradient is stepped as on zeros."""
+
+    def update_group(self, group: Options) -> None:
+        for param in group["params"]:
+            grad = torch.zeros_like(param) if param.grad is None else param.grad
+            self.update(param, grad, self.begun(param, group), group)
+
+
+class EpsInTheNumerator(Plain):
+    """Eps is added to the numerator too."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m + group["eps"], v, t, group)
+
+
+class OneCountPerGroup(Plain):
+    """All parameters of a group share a step count."""
+
+    def begun(self, param: Tensor, group: Options) -> State:
+        state = super().begun(param, group)
+        first = self.state[group["params"][0]]
+        if param is not group["params"][0] and "step" in first:
+            state["step"] = first["step"] - 1
+        return state
+
+
+class ForgetsTheFrozen(Plain):
+    """A frozen parameter loses its state."""
+
+    def update_group(self, group: Options) -> None:
+        for param in group["params"]:
+            if not (param.requires_grad or group["differentiable"]):
+                self.state.pop(param, None)
+        super().update_group(group)
+
+
+class CountsBeforeItRefuses(Plain):
+    """The steps are counted before a sparse gradient is refused."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        for state in self.state.values():
+            state["step"] = state["step"] + 1
+        result = super().step(closure)
+        for state in self.state.values():
+            state["step"] = state["step"] - 1
+        return result
+
+
+class ClipsInPlace(Plain):
+    """The user's gradients are clipped in place."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        real(grad).clamp_(-1e-3, 1e-3)
+        super().update(param, grad, state, group)
+
+
+class KeepsTheGradient(Plain):
+    """The gradient itself is kept in the state."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad, state, group)
+        state["previous_grad"] = grad
+
+
+class TimesAMean(Plain):
+    """The step is multiplied by the mean of the gradient's signs, squared, plus one."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        return super().moments(m, v, grad * (1 + grad.sign().mean().square()), group)
+
+
+# Tensors
+
+
+class WritesIntoAReshape(Plain):
+    """The parameter is written through reshape, which may be a copy."""
+
+    def write(self, param: Tensor, new: Tensor) -> None:
+        real(param).reshape(-1).copy_(new.reshape(-1))
+
+
+class WritesAsIfContiguous(Plain):
+    """The parameter's memory is written without regard to its strides."""
+
+    def write(self, param: Tensor, new: Tensor) -> None:
+        # What lies behind the end of the memory would be an error of torch.
+        room = param.untyped_storage().nbytes() // param.element_size() - param.storage_offset()
+        flat = param.as_strided((min(param.numel(), room),), (1,), param.storage_offset())
+        shaped = torch.view_as_complex(new.contiguous()) if param.is_complex() else new
+        flat.copy_(shaped.reshape(-1)[: len(flat)])
+
+
+class NewMemory(Plain):
+    """Each step gives the parameter other memory, which is contiguous."""
+
+    def write(self, param: Tensor, new: Tensor) -> None:
+        new = torch.view_as_complex(new.contiguous()) if param.is_complex() else new.contiguous()
+        param.data = new.to(param.dtype)
+
+
+class ThroughData(Plain):
+    """The parameter is written through `data`, of which autograd learns nothing."""
+
+    def write(self, param: Tensor, new: Tensor) -> None:
+        real(param.data).copy_(new)
+
+
+class EmptyIsTheEnd(Plain):
+    """No parameter is stepped after one without elements."""
+
+    def update_group(self, group: Options) -> None:
+        sizes = [param.numel() for param in group["params"]]
+        super().update_group({**group, "params": group["params"][: sizes.index(0) if 0 in sizes else None]})
+
+
+class KeepsTheMemory(Plain):
+    """What is written to is the memory of the first step."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        if not hasattr(self, "memory"):
+            self.memory: dict[Tensor, Tensor] = {}
+        memory = self.memory.setdefault(param, param.detach())
+        super().update(memory, grad, state, group)
+
+
+# Arguments
+
+
+class AcceptsNegativeLr(Plain):
+    """A negative lr is accepted."""
+
+    def validate(self, options: Options) -> None:
+        super().validate({**options, "lr": abs(options["lr"])})
+
+
+class AcceptsNanEps(Plain):
+    """An eps of NaN is accepted: it is not below 0."""
+
+    def validate(self, options: Options) -> None:
+        super().validate({**options, "eps": -1.0 if options["eps"] < 0 else 0.0})
+
+
+class AcceptsABetaOfOne(Plain):
+    """A beta of 1 is accepted, and divides by 0."""
+
+    def validate(self, options: Options) -> None:
+        super().validate({**options, "betas": tuple(0.5 if beta == 1 else beta for beta in options["betas"])})
+
+
+class DoesNotNameTheDecay(Plain):
+    """A bad weight decay is refused without a word about what is bad."""
+
+    def validate(self, options: Options) -> None:
+        if not options["weight_decay"] >= 0:
+            raise ValueError(f"invalid value: {options['weight_decay']}")
+        super().validate(options)
+
+
+class AcceptsABareTensor(Plain):
+    """A tensor in place of a list is accepted."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+        super().__init__([params] if isinstance(params, Tensor) else params, lr, **options)
+
+
+# State
+
+
+class CountsInAnAttribute(Plain):
+    """The steps are counted in an attribute, which no state_dict holds."""
+
+    steps = 0
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        self.steps += 1
+        return super().step(closure)
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m, v, self.steps, group)
+
+
+class KeepsTheConstructorsLr(Plain):
+    """The constructor's lr wins over that of a state_dict."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["lr"] = self.defaults["lr"]
+
+
+class Count(int):
+    """A number of a class of its own."""
+
+
+class CountsByAClass(Plain):
+    """The state has objects that torch.load(weights_only=True) refuses."""
+
+    def begun(self, param: Tensor, group: Options) -> State:
+        state = super().begun(param, group)
+        state["seen"] = Count(state["step"])
+        return state
+
+
+class CopiesWithoutState(Plain):
+    """A deep copy comes without its state."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CopiesWithoutState:
+        return type(self)(copy.deepcopy(self.param_groups, memo))
+
+
+class PicklesWithoutAttributes(Plain):
+    """An attribute that the step needs is lost by pickle."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+        super().__init__(params, lr, **options)
+        self.factor = 1.0
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m * self.factor, v, t, group)
+
+
+class LoadsInPlace(Plain):
+    """Loading converts the step counts in the dict that is given."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for state in state_dict["state"].values():
+            state["step"] = int(state["step"])
+        super().load_state_dict(state_dict)
+
+
+class SavesByRounding(Plain):
+    """state_dict() rounds the moments to save space."""
+
+    def state_dict(self) -> dict[str, Any]:
+        for state in self.state.values():
+            state["exp_avg"].copy_(state["exp_avg"].to(torch.bfloat16))
+        return super().state_dict()
+
+
+class KeepsASet(Plain):
+    """The state has a set in it."""
+
+    def begun(self, param: Tensor, group: Options) -> State:
+        state = super().begun(param, group)
+        state["shapes"] = {tuple(param.shape)}
+        return state
+
+
+class LosesTheNames(Plain):
+    """Loading drops the names of parameters."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group.pop("param_names", None)
+
+
+class KeepsAGraph(Plain):
+    """The state has a copy of the parameter that is part of a graph."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        with torch.enable_grad():
+            state["previous"] = param.clone()
+        super().update(param, grad, state, group)
+
+
+class GroupsOfTheConstructor(Plain):
+    """Groups that are added later are not stepped."""
+
+    def update_group(self, group: Options) -> None:
+        if not hasattr(self, "first"):
+            self.first = len(self.param_groups)
+        if group in self.param_groups[: self.first]:
+            super().update_group(group)
+
+
+class CountsByTensorsOnly(torch.optim.Adam):
+    """A step count that is loaded as a number stays one, and is not counted on."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        torch.optim.Optimizer.__setstate__(self, state)
+
+
+# Memory
+
+
+class AnEntryPerStep(Plain):
+    """The state gets an entry at each step."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad, state, group)
+        state[f"step {int(state['step'])}"] = 0
+
+
+class AListOfSteps(Plain):
+    """A list has an entry for each step."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        self.losses: list[Any] = [*getattr(self, "losses", []), None]
+        return super().step(closure)
+
+
+REGISTRY: list[torch.optim.Optimizer] = []
+
+
+class IsRegistered(Plain):
+    """Each optimizer is in a list of the module."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+        super().__init__(params, lr, **options)
+        REGISTRY.append(self)
+
+
+class TwentyTemporaries(Plain):
+    """Temporary tensors of all parameters stay until the step is done."""
+
+    def update_group(self, group: Options) -> None:
+        temporary = [param.detach() * i for param in group["params"] for i in range(20)]
+        super().update_group(group)
+        del temporary
+
+
+# Calls
+
+
+class ClosureWithoutGrad(Plain):
+    """The closure is called as the step found the grad mode, which is off within it."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None if closure is None else closure()
+        super().step()
+        return loss
+
+
+class LeavesGradOff(Plain):
+    """A step switches grad off and leaves it so."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        result = super().step(closure)
+        torch.set_grad_enabled(False)
+        return result
+
+
+class Dithers(Plain):
+    """The step size has noise that no seed of torch governs."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m * random.uniform(0.5, 1.5), v, t, group)
+
+
+class ZerosByDefault(Plain):
+    """The moments have torch's default dtype."""
+
+    def zeros(self, param: Tensor) -> Tensor:
+        return torch.zeros(param.shape, dtype=torch.complex64 if param.is_complex() else None)
+
+
+class StepOfTheInstance(Plain):
+    """The step is put on the instance, past the hooks of the class."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, **options: Any) -> None:
+        super().__init__(params, lr, **options)
+        self.step = self.bare  # type: ignore[method-assign]
+
+    def bare(self, closure: Callable[[], Any] | None = None) -> Any:
+        for group in self.param_groups:
+            self.update_group(group)
+
+
+class ShortRepr(Plain):
+    """The repr is a word."""
+
+    def __repr__(self) -> str:
+        return "optimizer"
+
+
+class LrDecays(Plain):
+    """The lr of a group shrinks at each step."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        result = super().step(closure)
+        for group in self.param_groups:
+            group["lr"] = group["lr"] * 0.99
+        return result
+
+
+class LrOfAtLeast(Plain):
+    """A learning rate below 1e-3 is taken for 1e-3."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m, v, t, {**group, "lr": max(group["lr"], 1e-3)})
+
+
+class Ascends(Plain):
+    """The step goes up, and down with maximize."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, -m, v, t, group)
+
+
+class LrOfTheFirstStep(Plain):
+    """The learning rate is that of the first step."""
+
+    def update_group(self, group: Options) -> None:
+        if not hasattr(self, "lr"):
+            self.lr = group["lr"]
+        super().update_group({**group, "lr": self.lr})
+
+
+class LrOfTheConstructor(Plain):
+    """The learning rate is that of the constructor."""
+
+    def update_group(self, group: Options) -> None:
+        super().update_group({**group, "lr": self.defaults["lr"]})
+
+
+class ClaimsToUnscale(Plain):
+    """A GradScaler is told that the step unscales gradients, which it does not."""
+
+    _step_supports_amp_scaling = True
+
+
+# Derivatives
+
+
+class CutsTheGraph(Plain):
+    """No derivative goes through the second moment."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        m, v = super().moments(m, v, grad, group)
+        return m, v.detach()
+
+
+def _adaptive_too_late() -> Subject:
+    family = Family(AdaptiveTooLate, radam.WeightDecay)
+    name = f"{__name__}:AdaptiveTooLate"
+    return replace(radam_subject(), name=name, build=family.build, call=family.call, supports=SUPPORTS)
+
+
+def _by_tensors_only() -> Subject:
+    subject = torch_subject(torch.optim.Adam, "")
+    assert subject is not None
+    return subject_of(CountsByTensorsOnly, oracle=subject.oracle, hyperparameters=subject.hyperparameters)
+
+
+_NARROW = SUPPORTS - {"half"} | {"narrow_half"}
+_NUMBER = r"\[\d+\] = \S+, but should be "
+
+WRONG: Mapping[str, Wrong] = {
+    "every_step": Wrong(EpsInTheRoot, f"parameter 0: param{_NUMBER}"),
+    "first_adaptive_step": Wrong(_adaptive_too_late(), f"parameter 0: param{_NUMBER}"),
+    "trajectory": Wrong(BiasOfAtMostAHundredSteps, f"after 150 free steps: param{_NUMBER}"),
+    "weight_decay_alone": Wrong(DecayOfTheConstructor, f"group 1 parameter 0: param{_NUMBER}"),
+    "eps_alone": Wrong(EpsBeforeTheCorrection, f"parameter 0: param{_NUMBER}"),
+    "closed_form": Wrong(FirstSquareAsItIs, f"after 1 constant gradients: exp_avg_sq{_NUMBER}"),
+    "implementations_agree": Wrong(ForeachWithoutCorrection, f"foreach: param{_NUMBER}"),
+    "implementations_agree_on_zero_gradients": Wrong(
+        ForeachWithoutNan, r"foreach: param\[0\] = 1.0, but should be nan"
+    ),
+    "implementations_agree_next_to_one": Wrong(ForeachWithNarrowScalars, f"foreach: param{_NUMBER}"),
+    "implementations_agree_on_layouts": Wrong(ForeachByMemory, f"foreach: exp_avg{_NUMBER}"),
+    "groups_are_separate_optimizers": Wrong(BetasOfTheFirstGroup, f"an optimizer for each group: exp_avg{_NUMBER}"),
+    "order_of_parameters": Wrong(LessForLaterParameters, f"the reverse order: param{_NUMBER}"),
+    "partition_of_parameters": Wrong(GradientOfNormOne, f"a tensor cut in two: exp_avg{_NUMBER}"),
+    "shape_of_parameters": Wrong(NoDecayOfVectors, rf"the shape \(.*\): param{_NUMBER}"),
+    "every_element_of_a_large_tensor": Wrong(TheFirst65536, r"a long tensor .*: param\[6553[678]\] = "),
+    "maximize_is_minimize_of_the_negative": Wrong(GrowthWithMaximize, f"maximize=True .*: param{_NUMBER}"),
+    "complex_is_pairs_of_reals": Wrong(SquareOfTheModulus, f"complex numbers: exp_avg_sq{_NUMBER}"),
+    "mixed_dtypes_are_separate_optimizers": Wrong(DtypeOfTheFirstParameter, "torch.float64 beside other dtypes = "),
+    "a_tensor_lr_is_a_number": Wrong(WritesToTheLr, f"lr as a tensor: param{_NUMBER}"),
+    "tiny_gradients_in_half_precision": Wrong(
+        subject_of(MomentsInHalf, supports=_NARROW), "a parameter of 1.0 has become NaN or infinite"
+    ),
+    "large_gradients_in_half_precision": Wrong(
+        subject_of(LerpInHalf, supports=_NARROW), "a parameter of 1.0 has become NaN or infinite"
+    ),
+    "zero_and_nonzero_gradients_in_half_precision": Wrong(
+        subject_of(MomentsInHalf, supports=_NARROW), "an element with zero gradients has left 1.0: it is NaN"
+    ),
+    "without_gradients_nothing_happens": Wrong(NoneIsZero, "param 0 after a step without a gradient = "),
+    "zero_gradients_leave_a_parameter_alone": Wrong(EpsInTheNumerator, "param 0 on zero gradients = "),
+    "late_gradients": Wrong(OneCountPerGroup, r"a parameter whose first gradient came after \d steps = "),
+    "frozen_and_freed": Wrong(ForgetsTheFrozen, "a parameter frozen in steps 4 to 6 = "),
+    "sparse_gradients_are_refused_or_taken": Wrong(
+        CountsBeforeItRefuses, "step of param 0 after a refused gradient = "
+    ),
+    "gradients_are_not_written_to": Wrong(ClipsInPlace, "the gradient of param 0 after a step = "),
+    "state_is_not_the_gradients_memory": Wrong(KeepsTheGradient, "previous_grad of param 0 after the gradient was "),
+    "a_nan_stays_in_its_element": Wrong(TimesAMean, "a NaN in one element has spread to others"),
+    "layouts": Wrong(WritesIntoAReshape, f"a (transposed|strided|channels_last) parameter with .*: param{_NUMBER}"),
+    "nothing_is_written_outside_a_view": Wrong(WritesAsIfContiguous, "the tensor around the view base"),
+    "dtype_and_layout_are_kept": Wrong(NewMemory, "memory of the parameters after steps = "),
+    "version_counters_move": Wrong(ThroughData, "its version counter has not moved"),
+    "empty_and_scalar_parameters": Wrong(EmptyIsTheEnd, f"a parameter beside empty ones: param{_NUMBER}"),
+    "the_memory_of_a_parameter_may_be_swapped": Wrong(KeepsTheMemory, "memory that a parameter has left = "),
+    "bad_lr_is_refused": Wrong(AcceptsNegativeLr, "lr=-1.0 is accepted"),
+    "bad_eps_is_refused": Wrong(AcceptsNanEps, "eps=nan is accepted"),
+    "bad_betas_are_refused": Wrong(AcceptsABetaOfOne, r"betas=\(1.0, 0.9\) is accepted"),
+    "bad_weight_decay_is_refused": Wrong(DoesNotNameTheDecay, "the message should name weight_decay"),
+    "bad_parameters_are_refused": Wrong(AcceptsABareTensor, "a tensor in place of a list: accepted"),
+    "state_dict_resumes": Wrong(CountsInAnAttribute, "after load_state_dict and a step = "),
+    "state_dict_wins_over_the_constructor": Wrong(KeepsTheConstructorsLr, "param 0 after loading over another lr and "),
+    "state_dict_goes_through_a_file": Wrong(CountsByAClass, "raised UnpicklingError: "),
+    "deepcopy": Wrong(
+        CopiesWithoutState, r"state of param 0 after copy.deepcopy has \[\], but should have \['exp_avg'"
+    ),
+    "pickle": Wrong(PicklesWithoutAttributes, "raised AttributeError: .*'factor'"),
+    "loading_leaves_the_state_dict_alone": Wrong(LoadsInPlace, "step in the dict that was loaded = "),
+    "a_state_dict_is_a_look": Wrong(SavesByRounding, r"exp_avg of param 0 after state_dict\(\) = "),
+    "a_state_dict_holds_tensors_and_primitives": Wrong(KeepsASet, r"state_dict\(\)\['state'\]\[0\]\['shapes'\] = {"),
+    "names_in_state_dicts": Wrong(LosesTheNames, "param_names are lost by loading a state_dict without them"),
+    "state_follows_its_parameter": Wrong(KeepsAGraph, "previous requires grad"),
+    "a_group_added_in_mid_run": Wrong(GroupsOfTheConstructor, "the parameter of a group added after 5 steps = "),
+    "steps_are_counted_by_numbers_too": Wrong(_by_tensors_only(), "param 0 after loading a plain step = "),
+    "state_does_not_grow": Wrong(AnEntryPerStep, "the entries of state and groups after 20 steps = "),
+    "nothing_is_kept_of_each_step": Wrong(AListOfSteps, "a container of the optimizer grew from 600 to 900 entries"),
+    "it_is_let_go": Wrong(IsRegistered, "param 0.*the optimizer.* stay alive without any reference"),
+    "transient_memory": Wrong(TwentyTemporaries, r"a step holds \d+ bytes at a time, 2\d\.\d times its parameters"),
+    "closure": Wrong(ClosureWithoutGrad, "a closure should be called once a step, with grad enabled"),
+    "grad_mode": Wrong(LeavesGradOff, "leaves grad disabled"),
+    "determinism": Wrong(Dithers, "param 0 in a second run = "),
+    "default_dtype": Wrong(ZerosByDefault, "param 0 where the default dtype is "),
+    "hooks": Wrong(StepOfTheInstance, "step hooks should run once before and once after each step"),
+    "repr": Wrong(ShortRepr, "repr is 'optimizer', but should tell ShortRepr and lr"),
+    "a_step_changes_no_option": Wrong(LrDecays, "a step has changed lr from "),
+    "a_learning_rate_of_zero": Wrong(LrOfAtLeast, "param 0 at lr = 0 = "),
+    "it_descends": Wrong(Ascends, r"60 steps on p\^2/2 have not brought it down"),
+    "schedulers": Wrong(LrOfTheFirstStep, "param 0 with LambdaLR = "),
+    "a_new_learning_rate_counts": Wrong(LrOfTheConstructor, "an lr of 0.5 in place of 0 has not moved the parameter"),
+    "grad_scaler": Wrong(ClaimsToUnscale, "param 0 with a GradScaler = "),
+    "derivatives_of_steps": Wrong(CutsTheGraph, "derivatives of two steps: "),
+}
