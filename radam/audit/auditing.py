@@ -135,7 +135,7 @@ class _Search:
             suppress_health_check=list(HealthCheck),
         )
         # Each example makes its own optimizers; nothing is carried from one to the next but torch's settings.
-        default = torch.get_default_dtype()
+        default, mode = torch.get_default_dtype(), torch.is_grad_enabled()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -148,6 +148,7 @@ class _Search:
                     raise
             finally:
                 torch.set_default_dtype(default)
+                torch.set_grad_enabled(mode)
 
     def _example(self, data: DataObject) -> None:
         if self.finding is not None and time.perf_counter() - self._found_at > SMALLER:
@@ -204,8 +205,7 @@ def _worst(records: Sequence[Record]) -> Worst | None:
         return None
     closest = max(tallies, key=lambda tally: tally.worst.worst if tally.worst else 0.0)
     assert closest.worst is not None
-    ulp = max(tally.ulp for tally in tallies)
-    return Worst(closest.worst.quantity, closest.worst.worst, ulp, closest.step)
+    return Worst(closest.worst.quantity, closest.worst.worst, closest.worst.ulp, closest.step)
 
 
 def chosen(patterns: Sequence[str] | None) -> list[Check]:

@@ -11,6 +11,7 @@ from typing import Any
 import hypothesis
 import torch
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import Unsatisfiable
 
 from radam.audit.subject import Subject
 
@@ -26,7 +27,6 @@ CAPABILITIES = {
     "narrow_half": "steps float16 and bfloat16 parameters, with moments and arithmetic of their own dtype",
     "tensor_lr": "takes lr as a tensor of one element",
     "elementwise": "steps each element of a tensor by itself",
-    "late_gradients": "counts the steps of each parameter by itself, from its first gradient",
 }
 """What a Subject may declare in `supports`."""
 
@@ -126,7 +126,17 @@ class Capabilities:
     @cached_property
     def options(self) -> dict[str, Any]:
         """The simplest hyper-parameters that the subject's strategy draws."""
-        return dict(first_example(self.subject.hyperparameters))
+        try:
+            return dict(first_example(self.subject.hyperparameters))
+        except Unsatisfiable:
+            name = self.subject.name
+            try:
+                self.subject.build(self._params(torch.float32), {})
+            except Exception as error:
+                raise ValueError(
+                    f"{name} cannot be built for tensors of one and two dimensions: {_said(error)}"
+                ) from None
+            raise ValueError(f"hyperparameters of {name} draws none that its constructor takes") from None
 
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -155,8 +165,6 @@ class Capabilities:
     def _find(self, name: str) -> str | None:
         declared = self.subject.supports
         if name == "elementwise" and (self.subject.oracle is not None or (declared and name in declared)):
-            return None
-        if name == "late_gradients" and declared is None:
             return None
         if declared is not None:
             return None if name in declared else f"the subject does not declare {name!r}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,11 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from radam.audit.auditing import MAX_EXAMPLES, Plan, audit, prepared, resolved
 from radam.audit.bounds import PRECISIONS
 from radam.audit.checks import all_checks, groups
+from radam.audit.report import counted
 from radam.audit.report.console import print_report
 from radam.audit.run import Setting
 
 PASSED, FAILED, WRONG_USE = 0, 1, 2
 
+WIDTH = 120
+"""Columns of the table where there is no terminal that sets them."""
 DTYPES = (*PRECISIONS, "complex64", "complex128")
 
 
@@ -86,13 +91,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         parser.error(f"argument --device: {str(error).splitlines()[0]}")
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
     try:
         if options.list:
             _list(options.subject, options.device, options.backend, console)
             return PASSED
         if options.subject is None:
             parser.error("MODULE:NAME is missing: radam-audit torch.optim:RAdam, for example")
-        return _audit(options, console)
+        return _audit(options, arguments, console)
     except ValueError as error:
         parser.error(str(error))
 
@@ -112,7 +119,7 @@ def _list(subject: str | None, device: str, backend: str, console: Console) -> N
     console.print(f"{len(all_checks())} checks")
 
 
-def _audit(options: argparse.Namespace, console: Console) -> int:
+def _audit(options: argparse.Namespace, arguments: Sequence[str] | None, console: Console) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("trial steps", total=None)
@@ -131,6 +138,7 @@ def _audit(options: argparse.Namespace, console: Console) -> int:
             progress=progress,
             figures=options.html is not None,
         )
+    report = replace(report, command=shlex.join(["radam-audit", *(sys.argv[1:] if arguments is None else arguments)]))
     print_report(report, console)
     if options.json is not None:
         options.json.write_text(report.to_json(), encoding="utf-8")
@@ -139,9 +147,11 @@ def _audit(options: argparse.Namespace, console: Console) -> int:
     if options.repro is not None:
         written = report.save_reproductions(options.repro)
         console.print(f"{len(written)} scripts in {escape(str(options.repro))}")
-    if options.min_checks is not None and len(report.checks_run) < options.min_checks:
+    run = len(report.checks_run)
+    if options.min_checks is not None and run < options.min_checks:
+        was = "was" if run == 1 else "were"
         console.print(
-            f"{len(report.checks_run)} checks were run, but should be at least {options.min_checks}", style="bold red"
+            f"{counted(run, 'check')} {was} run, but should be at least {options.min_checks}", style="bold red"
         )
         return FAILED
     return PASSED if report.passed else FAILED

@@ -48,14 +48,15 @@ class Side:
 
     def names(self) -> list[str]:
         """Names of the state tensors that have their parameter's shape."""
-        names: dict[str, None] = {}
+        names: dict[str, bool] = {}
         for param in self.params:
             for key, value in self.state(param).items():
                 arithmetic = isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
-                # A step count looks like the state of a parameter of one number.
-                if arithmetic and value.shape == param.shape and (value.dim() or not key.startswith("step")):
-                    names[key] = None
-        return list(names)
+                names[key] = names.get(key, True) and arithmetic and value.shape == param.shape
+        if all(param.dim() == 0 for param in self.params):
+            # There a step count looks like any other state.
+            names["step"] = False
+        return [name for name, fits in names.items() if fits]
 
     def tensors(self, name: str) -> list[torch.Tensor]:
         """The parameters, or their state of a name; zeros where there is none yet."""

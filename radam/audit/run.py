@@ -15,7 +15,7 @@ from hypothesis.strategies import DataObject, SearchStrategy
 from radam.audit.bounds import Comparison, Tracked, compare
 from radam.audit.capabilities import HALF, SWITCHES, Capabilities, forget_compiled
 from radam.audit.finding import Finding, Worst
-from radam.audit.lockstep import Discrepancy, Lockstep, Record, flat, precision_of, same_bits
+from radam.audit.lockstep import Discrepancy, Lockstep, Record, arithmetic_of, flat, precision_of, same_bits
 from radam.audit.rounding import Rounding, Side
 from radam.audit.script import Script, expression, keywords, literal
 from radam.audit.strategies import make_gradient
@@ -82,6 +82,7 @@ class Run:
         self._data = data
         self._rounding: dict[str, Rounding] = {}
         self._compiles = False
+        self._drawn = 0
 
     def restart(self) -> None:
         """Begin a new script: what follows has nothing to do with what was done so far."""
@@ -103,7 +104,7 @@ class Run:
 
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""
-        return self.hyperparameters(weight_decay=0.0, **fixed)
+        return self.hyperparameters(weight_decay=0.0, lambd=0.0, **fixed)
 
     def numbers(self, shape: Sequence[int], scale: float = 1.0, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Numbers of three decades, from a drawn seed."""
@@ -123,7 +124,9 @@ class Run:
         return gradient
 
     def _generator(self) -> np.random.Generator:
-        return np.random.default_rng(self.draw(st.integers(0, 2**32 - 1), "seed"))
+        # Counted, so that the simplest seeds of all do not make the same numbers again and again.
+        self._drawn += 1
+        return np.random.default_rng((self.draw(st.integers(0, 2**32 - 1), "seed"), self._drawn))
 
     # Optimizers
 
@@ -311,11 +314,12 @@ class Run:
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
             if same_bits(a.detach(), b.detach()):
                 return
-            text = "torch.equal(seen.nan_to_num(7.0), expected.nan_to_num(7.0))"
+            text = "seen.dtype == expected.dtype and torch.equal(seen.nan_to_num(7.0), expected.nan_to_num(7.0))"
         elif a is b or (isinstance(a, _PLAIN) and isinstance(b, _PLAIN) and a == b):
             return
         else:
-            text = "seen == expected"
+            # A tensor of one element equals its number.
+            text = "type(seen) is type(expected) and seen == expected"
         self.script.tell(f"seen, expected = {seen}, {expected}")
         self.script.tell(f"assert {text}, f{f'{what} = {{seen}}, but should be {{expected}}'!r}")
         self.fail(f"{what} = {_short(a)}, but should be {_short(b)}")
@@ -435,18 +439,55 @@ class Run:
 
     def judged_step(self, lockstep: Lockstep) -> None:
         """Take a step in lock-step."""
-        self.script.tell("optimizer.step()")
         self.steps += 1
         try:
             lockstep.step()
         except Discrepancy as error:
             comparison, param = error.comparison, error.param
-            if comparison is not None and param is not None:
-                index = next(i for i, each in enumerate(self.params()) if each is param)
-                state = f"optimizer.state[params[{index}]][{comparison.quantity!r}]"
-                tensor = f"params[{index}].detach()" if comparison.quantity == "param" else state
-                self.show_number(tensor, param.is_complex(), comparison.index, comparison)
-            raise Finding(str(error), None if comparison is None else _worst(comparison, error.step)) from None
+            assert param is not None
+            index = next(i for i, each in enumerate(self.params()) if each is param)
+            if comparison is None:
+                self._show_bookkeeping(index, error)
+                raise Finding(str(error)) from None
+            state = f"optimizer.state[params[{index}]][{comparison.quantity!r}]"
+            tensor = f"params[{index}].detach()" if comparison.quantity == "param" else state
+            self.script.tell("optimizer.step()")
+            self.show_number(tensor, param.is_complex(), comparison.index, comparison)
+            raise Finding(str(error), _worst(comparison, error.step)) from None
+        except Exception:
+            self.script.tell("optimizer.step()")
+            raise
+        self.script.tell("optimizer.step()")
+
+    def _show_bookkeeping(self, i: int, error: Discrepancy) -> None:
+        """Lines that take the step, and fail by what it should leave alone, its count or the form of its state."""
+        keys = dict(self.subject.state)
+        missing = [key for key in keys.values() if f"state {key!r}" in str(error)]
+        arrays = [key for symbol, key in keys.items() if symbol != "t"]
+        arithmetic, _ = arithmetic_of(self.params()[i], self.setting.narrow)
+        count = f"    assert float(now[{keys['t']!r}]) == {error.step}, now[{keys['t']!r}]\n" if "t" in keys else ""
+        self.script.tell(
+            f"value, state, grad = copy.deepcopy("
+            f"(params[{i}].detach(), dict(optimizer.state.get(params[{i}], {{}})), params[{i}].grad))\n"
+            f"optimizer.step()\nnow = optimizer.state.get(params[{i}], {{}})\n\n\n"
+            "def same(a, b):\n"
+            "    if not (isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)):\n"
+            "        return a is b or a == b\n"
+            "    return a.dtype == b.dtype and torch.equal(a.nan_to_num(7.0), b.nan_to_num(7.0))\n\n\n"
+            "if grad is None:\n"
+            f"    assert same(params[{i}].detach(), value), 'a parameter without a gradient has changed'\n"
+            f"    for key in {list(keys.values())!r}:\n"
+            "        assert same(now.get(key), state.get(key)), f'{key} has changed without a gradient'\n"
+            "else:\n"
+            f"    assert same(params[{i}].grad, grad), 'the gradient has changed'\n"
+            f"    assert not set({missing!r}) - set(now), f'state has {{sorted(now)}} only'\n"
+            f"{count}"
+            f"    for key in set({arrays!r}) & set(now):\n"
+            "        seen = now[key]\n"
+            "        assert seen.shape == value.shape, (key, seen.shape)\n"
+            "        assert seen.is_complex() == value.is_complex(), (key, seen.dtype)\n"
+            f"        assert torch.finfo(seen.dtype).eps == {2 * arithmetic.unit_roundoff!r}, (key, seen.dtype)"
+        )
 
 
 def _worst(comparison: Comparison, step: int) -> Worst:

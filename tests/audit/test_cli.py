@@ -59,7 +59,7 @@ def test_something_found(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
 
 def test_too_few_checks_are_red(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([RIGHT, "--checks", "repr", "--min-checks", "2"]) == 1
-    assert "1 checks were run, but should be at least 2" in said(capsys)
+    assert "1 check was run, but should be at least 2" in said(capsys)
     assert main([RIGHT, "--checks", "repr", "--min-checks", "1"]) == 0
 
 
@@ -67,7 +67,7 @@ def test_skipped_checks_are_shown_with_their_reason(capsys: pytest.CaptureFixtur
     assert main([RIGHT, "--checks", "every_step", "--checks", "repr"]) == 0
     text = said(capsys)
     assert "skipped: needs an oracle: describe the optimizer by a Subject every_step" in text
-    assert "1 skipped" in text
+    assert "skipped: 1 check, 1 setting" in text
 
 
 def test_a_list_of_the_checks(capsys: pytest.CaptureFixture[str]) -> None:

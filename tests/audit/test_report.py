@@ -95,7 +95,8 @@ def test_counts_and_closing_line() -> None:
     assert made.counts == {"run": 4, "failed": 2, "xpassed": 0, "passed": 1, "xfail": 1, "skipped": 2}
     assert made.checks_run == ["every_step", "repr"]
     assert made.closing_line() == (
-        "2 checks in 4 settings run: 1 passed, 2 failed, 1 failed as expected, 0 passed unexpectedly; 2 skipped"
+        "2 checks in 4 settings run: 1 passed, 2 failed, 1 failed as expected, 0 passed unexpectedly; "
+        "skipped: 1 check, 2 settings"
     )
 
 

@@ -237,7 +237,7 @@ def check_mixed_dtypes_are_separate_optimizers(run: Run) -> None:
     for i, value in enumerate(values):
         run.make([value], options, name=f"alone{i}")
     for _ in range(ACROSS):
-        gradients = [run.gradient(value.shape, ORDINARY).to(value.dtype) for value in values]
+        gradients = [run.numbers(value.shape, dtype=value.dtype) for value in values]
         run.give(gradients)
         run.step()
         for i, gradient in enumerate(gradients):

@@ -33,6 +33,7 @@ def _refused(run: Run, name: str, kinds: tuple[type[Exception], ...] = (ValueErr
         raise Skipped(f"the constructor draws no {name}")
     for value in BAD[name]:
         options = {**run.setting.capabilities.options, name: value}
+        run.restart()
         run.options = options
         try:
             run.make(options=options)
@@ -81,8 +82,9 @@ def check_bad_parameters_are_refused(run: Run) -> None:
         "a tensor that is no leaf": ("[shared * 2]", (ValueError,)),
         "a number for a parameter": ("[1.0]", (TypeError,)),
     }
-    run.script.do("shared = torch.nn.Parameter(torch.zeros(2))")
     for what, (params, kinds) in cases.items():
+        run.restart()
+        run.script.do("shared = torch.nn.Parameter(torch.zeros(2))")
         try:
             run.make(params=params, options=options)
         except kinds:

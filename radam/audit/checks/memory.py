@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import inspect
 import weakref
 from collections import deque
 from typing import Any
@@ -40,25 +40,30 @@ def check_nothing_is_kept_of_each_step(run: Run) -> None:
     """No container of the optimizer grows with the number of steps, and no tensor of a step stays alive."""
     steps = 300
     run.make([torch.ones(1, dtype=run.dtype)], dict(run.setting.capabilities.options))
-    loop = f"for _ in range({steps}):\n    params[0].grad = torch.ones_like(params[0])\n    optimizer.step()"
-    sizes = []
-    for _ in range(3):
-        run.script.do(loop)
-        gc.collect()
-        alive = sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-        sizes.append((_largest_container(run.optimizer()), alive))
-    (_, _), (before, tensors), (after, more) = sizes
-    if after - before >= steps // 2:
-        run.fail(f"a container of the optimizer grew from {before} to {after} entries in {steps} steps")
-    if more - tensors >= steps // 2:
-        run.fail(f"the tensors that are alive grew from {tensors} to {more} in {steps} steps")
+    run.script.do(
+        f"import gc\nfrom collections import deque\nfrom typing import Any\n\n\n{inspect.getsource(largest_container)}"
+    )
+    run.script.do(
+        "longest, alive = [], []\n"
+        "for _ in range(3):\n"
+        f"    for _ in range({steps}):\n"
+        "        params[0].grad = torch.ones_like(params[0])\n"
+        "        optimizer.step()\n"
+        "    gc.collect()\n"
+        "    longest.append(largest_container(optimizer))\n"
+        "    alive.append(sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects()))"
+    )
+    for name, what in (("longest", "the entries of a container of the optimizer"), ("alive", "the tensors alive")):
+        _, before, after = run.script.value(name)
+        run.expect(f"{name}[2] - {name}[1] < {steps // 2}", f"{what} grew from {before} to {after} in {steps} steps")
 
 
-def _largest_container(optimizer: torch.optim.Optimizer) -> int:
+def largest_container(optimizer: object) -> int:
     """Length of the longest container that the optimizer reaches through its attributes."""
-    largest, seen, waiting = 0, set(), [vars(optimizer)]
+    largest, seen = 0, set()
+    waiting: list[Any] = [vars(optimizer)]
     while waiting:
-        thing: Any = waiting.pop()
+        thing = waiting.pop()
         if id(thing) in seen or not isinstance(thing, dict | list | tuple | set | frozenset | deque):
             continue
         seen.add(id(thing))
@@ -72,19 +77,18 @@ def check_it_is_let_go(run: Run) -> None:
     """An optimizer, its parameters and their state are freed with the last reference to them."""
     run.make()
     run.drive(3)
-    optimizer = run.optimizer()
-    tensors = [
-        value for state in optimizer.state.values() for value in state.values() if isinstance(value, torch.Tensor)
-    ]
-    alive: dict[str, weakref.ref[Any]] = {f"param {i}": weakref.ref(param) for i, param in enumerate(run.params())}
-    alive["the optimizer"] = weakref.ref(optimizer)
-    alive.update({f"state tensor {i}": weakref.ref(tensor) for i, tensor in enumerate(tensors)})
-    del optimizer, tensors
-    run.script.do("del params, optimizer")
-    gc.collect()
-    kept = [name for name, reference in alive.items() if reference() is not None]
-    if kept:
-        run.fail(f"{', '.join(kept)} stay alive without any reference to them")
+    # Comprehensions only: the variable of a loop would be a reference.
+    run.script.do(
+        "import gc, weakref\n"
+        "things = {f'param {i}': param for i, param in enumerate(params)} | {'the optimizer': optimizer}\n"
+        "tensors = [v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]\n"
+        "things.update((f'state tensor {i}', tensor) for i, tensor in enumerate(tensors))\n"
+        "references = {name: weakref.ref(thing) for name, thing in things.items()}\n"
+        "del params, optimizer, things, tensors\n"
+        "gc.collect()\n"
+        "kept = [name for name, reference in references.items() if reference() is not None]"
+    )
+    run.expect("not kept", f"{', '.join(run.script.value('kept'))} stay alive without any reference to them")
 
 
 @memory.check("implementation", examples=0.02, dtypes=REAL, compiled=False)
@@ -100,14 +104,18 @@ def check_transient_memory(run: Run) -> None:
     for _ in range(7):
         run.script.do(f"{give}\noptimizer.step()")
     run.script.do(give)
-    with _Held() as held:
-        run.script.do("optimizer.step()")
-    allowed = COPIES * count * size * run.params()[0].element_size()
-    if held.most > allowed:
-        copies = held.most / (count * size * run.params()[0].element_size())
-        run.fail(
-            f"a step holds {held.most} bytes at a time, {copies:.1f} times its parameters, but should at most {COPIES}"
-        )
+    run.script.do(
+        "import weakref\nfrom typing import Any\n\n"
+        "from torch.utils._python_dispatch import TorchDispatchMode\nfrom torch.utils._pytree import tree_iter\n\n\n"
+        f"{inspect.getsource(Held)}"
+    )
+    run.script.do("with Held() as held:\n    optimizer.step()")
+    own = count * size * run.params()[0].element_size()
+    most = run.script.value("held.most")
+    run.expect(
+        f"held.most <= {COPIES * own}",
+        f"a step holds {most} bytes at a time, {most / own:.1f} times its parameters, but should at most {COPIES}",
+    )
 
 
 def _moving(run: Run) -> dict[str, Any]:
@@ -117,7 +125,7 @@ def _moving(run: Run) -> dict[str, Any]:
     return options
 
 
-class _Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Held(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of storages that operations have made and that are still alive."""
 
     def __init__(self) -> None:

@@ -134,7 +134,11 @@ def check_trajectory(run: Run) -> None:
         raise Skipped("arithmetic in half precision is judged step by step: its rounding soon exceeds the step")
     run.make([run.numbers((4,))], options)
     param = run.params()[0]
-    trajectory = Trajectory(param, run.oracle(options), scalars=run.subject.scalars)
+    oracle = run.oracle(options)
+    trajectory = Trajectory(param, oracle, scalars=run.subject.scalars)
+    for symbol in {"m", "v", "s"} & set(run.subject.state):
+        if getattr(oracle, symbol) is None:
+            setattr(oracle, symbol, Tracked(np.zeros_like(flat(param)), 0.0, trajectory.arithmetic))
     generator = np.random.default_rng(run.draw(st.integers(0, 2**32 - 1), "seed"))
     for step in range(1, 151):
         gradient = torch.from_numpy(generator.standard_normal((4,)))

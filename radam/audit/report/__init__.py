@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -51,6 +52,7 @@ class Report:
         device: on which it ran.
         records: one for each check and setting.
         figures: what the pictures are drawn from, see :mod:`radam.audit.report.measurements`.
+        command: that made the report, where a command did.
     """
 
     subject: str
@@ -58,6 +60,7 @@ class Report:
     device: str
     records: Sequence[Entry]
     figures: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -75,8 +78,9 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing failed, and everything failed that was expected to."""
-        return not (self.counts["failed"] or self.counts["xpassed"])
+        """Whether something was run, nothing failed, and everything failed that was expected to."""
+        counts = self.counts
+        return bool(counts["run"]) and not (counts["failed"] or counts["xpassed"])
 
     @property
     def failed(self) -> list[Entry]:
@@ -87,18 +91,20 @@ class Report:
         """Counts in a line.
 
         Example:
-            >>> Report("x", {}, "cpu", [Entry("repr", "passed"), Entry("hooks", "skipped")]).closing_line()
-            '1 checks in 1 settings run: 1 passed, 0 failed, 0 failed as expected, 0 passed unexpectedly; 1 skipped'
+            >>> Report("x", {}, "cpu", [Entry("repr", "passed")]).closing_line().partition(", ")[0]
+            '1 check in 1 setting run: 1 passed'
         """
         counts = self.counts
+        never = {entry.check for entry in self.records} - set(self.checks_run)
         return (
-            f"{len(self.checks_run)} checks in {counts['run']} settings run: {counts['passed']} passed, "
-            f"{counts['failed']} failed, {counts['xfail']} failed as expected, "
-            f"{counts['xpassed']} passed unexpectedly; {counts['skipped']} skipped"
+            f"{counted(len(self.checks_run), 'check')} in {counted(counts['run'], 'setting')} run: "
+            f"{counts['passed']} passed, {counts['failed']} failed, {counts['xfail']} failed as expected, "
+            f"{counts['xpassed']} passed unexpectedly; "
+            f"skipped: {counted(len(never), 'check')}, {counted(counts['skipped'], 'setting')}"
         )
 
     def to_json(self) -> str:
-        """The report as JSON, schema 1."""
+        """The report as JSON, schema 1. A worst error that no number bounds is "inf", as JSON has no such number."""
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -106,9 +112,10 @@ class Report:
                 "versions": self.versions,
                 "device": self.device,
                 "counts": self.counts,
-                "records": [asdict(entry) for entry in self.records],
+                "records": [_finite(asdict(entry)) for entry in self.records],
             },
             indent=1,
+            allow_nan=False,
         )
 
     def to_html(self) -> str:
@@ -132,3 +139,20 @@ class Report:
                 path.write_text(entry.reproduction, encoding="utf-8")
                 written.append(path)
         return written
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "check"), counted(2, "check")
+        ('1 check', '2 checks')
+    """
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _finite(value: Any) -> Any:
+    """The same with words for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

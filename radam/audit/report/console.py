@@ -54,11 +54,12 @@ def _print_finding(check: str, entries: Sequence[Entry], console: Console) -> No
 
 
 def _table(report: Report) -> Table:
+    """A row for each check: settings in which it was run, examples, the worst error in units of its bound, seconds."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("check", "verdict"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("settings", "examples", "worst/bound", "seconds"):
-        table.add_column(heading, justify="right")
+    table.add_column("check", overflow="fold")
+    table.add_column("verdict", no_wrap=True)
+    for heading in ("runs", "cases", "worst", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for check, entries in by_check(report.records).items():
         run = [entry for entry in entries if entry.status != "skipped"]
         status = next((status for status in _STYLES if any(entry.status == status for entry in entries)), "skipped")

@@ -22,12 +22,12 @@ STEPS = 100
 ELEMENTS = 240
 CURVE_STEPS = 300
 FEW = 12
-"""Steps of a compiled curve, as each may be compiled anew: the first adaptive one is the sixth where beta2 is near 1."""
+"""Steps of a compiled curve, as each may be compiled anew: the sixth is the first adaptive one for a beta2 near 1."""
 BETA2 = (0.9, 0.99, 0.999, 0.9995)
 TINY = 1e-30
 """An eps that changes no step on gradients of 1, and divides no zero by zero."""
 SECONDS = 8.0
-"""For all errors together, and again for all curves: slow optimizers are followed for fewer steps, but never for less than FEW."""
+"""For all errors together, and again for all curves: slow optimizers are followed for fewer steps, but at least FEW."""
 ULP_EDGES = (0.0, *(2.0**i for i in range(-4, 9)), math.inf)
 
 
@@ -40,8 +40,8 @@ def measure(capabilities: Capabilities) -> dict[str, Any]:
     Returns:
         JSON-able values; a number that is not finite is None. A figure that cannot be had is missing:
 
-        "errors": {"options", "steps", "series": [{"implementation", "dtype", "quantities": {name: [error]}}]}: the
-            worst error of each step in units of its bound, on random gradients.
+        "errors": {"options", "series": [{"implementation", "dtype", "quantities": {name: [error]}}]}: the worst error
+            of each step in units of its bound, on random gradients.
         "ulps": {"edges", "series": [{"implementation", "dtype", "param": [count], "state": [count]}]}: how many of the
             same numbers are how far from the oracle's, in units in the last place. The last bin has no end.
         "rectification": {"options", "curves": [{"label", "exact": [size], "applied": {implementation: [size]}}]}: the

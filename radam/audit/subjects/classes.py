@@ -84,6 +84,9 @@ def _strategy(name: str, default: Any) -> SearchStrategy[Any] | None:
         return st.sampled_from(_with(float(default), (0.0, 0.1)))
     if name == "momentum" and isinstance(default, int | float):
         return st.sampled_from(_with(float(default), (0.0, 0.9)))
+    if name == "lambd" and isinstance(default, float):
+        # ASGD's decay.
+        return st.sampled_from(_with(default, (0.0,)))
     if name in ("alpha", "rho") and isinstance(default, float) and 0 < default < 1:
         return st.sampled_from(_with(default, (0.9, 0.5)))
     if name in _FLAGS and isinstance(default, bool):

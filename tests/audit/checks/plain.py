@@ -10,6 +10,7 @@ import torch
 from hypothesis import strategies as st
 
 from radam.audit import Subject
+from radam.audit.capabilities import CAPABILITIES
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Oracle
 from radam.audit.subjects.classes import FromClass
@@ -142,10 +143,8 @@ def adam(options: Options) -> Oracle:
     return reference.Adam(**{"eps": 1e-8, **numbers}, optimized_update=False)
 
 
-SUPPORTS = frozenset(
-    ("foreach", "fused", "capturable", "differentiable", "maximize", "complex", "half", "tensor_lr", "elementwise")
-) | {"late_gradients"}
-"""All but "compile": no check is about it, and it takes long."""
+SUPPORTS = frozenset(CAPABILITIES) - {"compile", "narrow_half"}
+"""All but "compile", which no check is about and which takes long, and the other one of "half"."""
 
 
 def subject_of(optimizer: type[torch.optim.Optimizer], **changes: Any) -> Subject:
