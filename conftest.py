@@ -30,6 +30,14 @@ settings.register_profile("find", _COMMON, max_examples=60, derandomize=True, ph
 settings.load_profile("quick")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """All tests are worth all cores; some files are not worth the start of a second process. `-n 0` is one process."""
+    whole = sorted(config.args) == sorted(config.getini("testpaths"))
+    if whole and getattr(config.option, "numprocesses", 0) is None and not hasattr(config, "workerinput"):
+        config.option.numprocesses = "auto"
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand what a worker process has compared to the process that reports it."""
     output = getattr(session.config, "workeroutput", None)

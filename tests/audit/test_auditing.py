@@ -252,6 +252,7 @@ def run_alone(script: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(path)], cwd=tmp_path, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.deep
 def test_torchs_radam(tmp_path: Path) -> None:
     """NaN of foreach for zero gradients in float16, and with eps = 0; rho_t in float32 of the compiled step."""
     checks = ["implementations_agree_on_zero_gradients", "implementations_agree_next_to_one", "first_adaptive_step"]
@@ -276,6 +277,7 @@ def test_torchs_radam(tmp_path: Path) -> None:
         assert "AssertionError" in result.stderr, result.stderr
 
 
+@pytest.mark.deep
 def test_torchs_fused_adam(tmp_path: Path) -> None:
     """Silently wrong results on transposed parameters, and version counters that do not move."""
     report = audit("torch.optim:Adam", checks=["layouts", "version_counters_move"], max_examples=12, figures=False)

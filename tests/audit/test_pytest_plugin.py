@@ -130,6 +130,7 @@ def test_a_subject(suite: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*verified described*", "*SKIPPED*the subject is described by a Subject*"])
 
 
+@pytest.mark.deep
 def test_a_class_with_another_constructor(suite: pytest.Pytester) -> None:
     """Its Subject is made from what its constructor takes; what needs RAdam's constructor is skipped."""
     result = run_apart(suite, "--subject", "optimizers_under_test:OtherConstructor", "-rs")
@@ -159,6 +160,7 @@ def test_mine(subject, check):
 """
 
 
+@pytest.mark.deep
 def test_one_test_for_each_check_of_the_subject(suite: pytest.Pytester) -> None:
     """By --checks, or by -k; a finding is a failed test with what was seen and a script."""
     suite.makepyfile(test_checks=CHECKS)

@@ -165,7 +165,7 @@ def test_a_loss_that_is_not_finite_is_a_failure() -> None:
         (["--subject", "radam"], "MODULE:NAME"),
         (["--subject", "radam:Adamant"], "Adamant"),
         (["--subject", "radam:WeightDecay"], "neither an optimizer class"),
-        (["--subject", "torch.optim:RAdam"], "does not take RAdam's constructor"),
+        (["--subject", "torch.optim:RAdam"], "is a Subject: give an optimizer class that takes RAdam's constructor"),
         (["--json", "/nowhere/report.json"], "there is no folder"),
         (["--plot", "picture.xyz"], "the suffix must be one of"),
     ],

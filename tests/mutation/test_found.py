@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SAMPLE = (
     "bias1_missing_in_sgd",
     "decay_after_update",
@@ -17,6 +19,7 @@ SAMPLE = (
 )
 
 
+@pytest.mark.deep
 def test_each_is_found() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "tests.mutation", *SAMPLE],

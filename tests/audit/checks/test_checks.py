@@ -137,6 +137,7 @@ def test_the_reproduction_is_self_contained(name: str) -> None:
     assert module in imported
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", AS_PROGRAM)
 def test_the_reproduction_fails_as_a_program(name: str) -> None:
     done = subprocess.run(
@@ -164,6 +165,7 @@ def complaints(entries: list[Entry]) -> list[str]:
     return [f"{entry.cell}: {entry.reason}" for entry in entries if entry.status == "failed"]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_right_one_passes(name: str) -> None:
     entries = entries_on(capabilities_of_plain(), CHECKS[name])
