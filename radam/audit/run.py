@@ -273,14 +273,14 @@ class Run:
                 self.give(gradients, self._names(name)[1])
                 self.step(name)
 
-    def twin(self, name: str = "other") -> None:
-        """Make a second optimizer of the same options over copies of the first one's parameters, before any step."""
+    def twin(self, name: str = "other", **options: Any) -> None:
+        """Make a second optimizer over copies of the first one's parameters, of its options but for those given."""
         _, own = self._names(name)
         copied = "param.detach().clone()"
         if self.setting.implementation != "differentiable":
             copied = f"torch.nn.Parameter({copied})"
         self.script.do(f"{own} = [{copied} for param in params]")
-        self.make(params=own, options=self.options, name=name)
+        self.make(params=own, options={**self.options, **options}, name=name)
 
     def hold(self) -> None:
         """Remember the parameters and their state, for :meth:`held`."""

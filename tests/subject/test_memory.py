@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections import deque
 from typing import Any
 
 import pytest
 import torch
 
 from radam.audit import Subject
+from radam.audit.checks.memory import largest_container
 from radam.audit.subjects.radam import Family
 from tests.subject.driving import CONFIGURATIONS, numbers, parameter, params_of, set_gradients
 
@@ -111,19 +111,6 @@ def test_an_optimizer_is_let_go_with_its_parameters(subject: Subject, family: Fa
     gc.collect()
     kept = [name for name, reference in alive if reference() is not None]
     assert not kept, f"still alive without any reference: {kept}"
-
-
-def largest_container(optimizer: torch.optim.Optimizer) -> int:
-    """Length of the longest list, dict, set or queue that the optimizer reaches through its attributes."""
-    largest, seen, waiting = 0, set(), [vars(optimizer)]
-    while waiting:
-        thing = waiting.pop()
-        if id(thing) in seen or not isinstance(thing, dict | list | tuple | set | frozenset | deque):
-            continue
-        seen.add(id(thing))
-        largest = max(largest, len(thing))
-        waiting.extend([*thing.keys(), *thing.values()] if isinstance(thing, dict) else thing)
-    return largest
 
 
 def test_nothing_is_remembered_of_each_step(family: Family) -> None:

@@ -281,44 +281,39 @@ def check_the_memory_of_a_parameter_may_be_swapped(run: Run) -> None:
 @half.check("dtype", "implementation", examples=0.05, dtypes=HALF)
 def check_tiny_gradients_in_half_precision(run: Run) -> None:
     """Gradients whose squares are nothing in half precision leave a parameter finite."""
-    options = _as_by_default(run, run.without_decay())
-    if "lr" in options:
-        options["lr"] = 1e-3
-    run.make([torch.ones(3, dtype=run.dtype)], options)
-    size = run.draw(st.sampled_from((1e-4, 1e-5, 6e-8)), "gradient")
-    for _ in range(ACROSS):
-        run.give([torch.full((3,), size, dtype=run.dtype)])
-        run.step()
-        run.expect(
-            "bool(params[0].isfinite().all())",
-            f"on gradients of {size} a parameter of 1.0 has become NaN or infinite",
-        )
+    _stays_finite(run, (1e-4, 1e-5, 6e-8))
 
 
 @half.check("dtype", "implementation", examples=0.05, dtypes=HALF)
 def check_large_gradients_in_half_precision(run: Run) -> None:
     """Gradients whose squares overflow in float16 leave a parameter finite."""
+    _stays_finite(run, (300.0, 3e4))
+
+
+def _stays_finite(run: Run, sizes: tuple[float, ...]) -> None:
+    """A parameter of 1.0, on gradients of each of some sizes."""
+    options = _small_steps(run)
+    for size in sizes:
+        run.restart()
+        run.make([torch.ones(3, dtype=run.dtype)], options)
+        for _ in range(ACROSS):
+            run.give([torch.full((3,), size, dtype=run.dtype)])
+            run.step()
+            run.expect(
+                "bool(params[0].isfinite().all())",
+                f"on gradients of {size} a parameter of 1.0 has become NaN or infinite",
+            )
+
+
+def _small_steps(run: Run) -> dict[str, object]:
     options = _as_by_default(run, run.without_decay())
-    if "lr" in options:
-        options["lr"] = 1e-3
-    run.make([torch.ones(3, dtype=run.dtype)], options)
-    size = run.draw(st.sampled_from((300.0, 3e4)), "gradient")
-    for _ in range(ACROSS):
-        run.give([torch.full((3,), size, dtype=run.dtype)])
-        run.step()
-        run.expect(
-            "bool(params[0].isfinite().all())",
-            f"on gradients of {size} a parameter of 1.0 has become NaN or infinite",
-        )
+    return {**options, "lr": 1e-3} if "lr" in options else options
 
 
 @half.check("dtype", "implementation", examples=0.05, dtypes=HALF)
 def check_zero_and_nonzero_gradients_in_half_precision(run: Run) -> None:
     """An element with zero gradients beside others stays finite, and stays where it is, without decay."""
-    options = _as_by_default(run, run.without_decay())
-    if "lr" in options:
-        options["lr"] = 1e-3
-    run.make([torch.ones(2, dtype=run.dtype)], options)
+    run.make([torch.ones(2, dtype=run.dtype)], _small_steps(run))
     for _ in range(ACROSS):
         run.give([torch.tensor([0.0, 1.0], dtype=run.dtype)])
         run.step()

@@ -95,7 +95,6 @@ def check_it_is_let_go(run: Run) -> None:
 def check_transient_memory(run: Run) -> None:
     """A step holds at most 8 temporary tensors of the size of its parameters at a time."""
     size, count = 2**14, 4
-    run.make([torch.ones(size, dtype=run.dtype) for _ in range(1)], _moving(run), name="small")
     run.script.do(f"params = [torch.nn.Parameter(torch.ones({size}, dtype={run.dtype})) for _ in range({count})]")
     if run.setting.implementation == "differentiable":
         run.script.do("params = [param.detach() for param in params]")

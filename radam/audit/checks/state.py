@@ -37,10 +37,7 @@ def _goes_on(run: Run, what: str) -> None:
 def check_state_dict_resumes(run: Run) -> None:
     """A new optimizer that loads the state_dict takes the same steps, bit for bit."""
     _cut(run)
-    run.script.do("other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]")
-    if run.setting.implementation == "differentiable":
-        run.script.do("other_params = [param.detach() for param in other_params]")
-    run.make(params="other_params", options=run.options, name="other")
+    run.twin()
     run.script.do("other.load_state_dict(copy.deepcopy(optimizer.state_dict()))")
     _goes_on(run, "after load_state_dict")
 
@@ -52,8 +49,7 @@ def check_state_dict_wins_over_the_constructor(run: Run) -> None:
     lr = run.options.get("lr")
     if not isinstance(lr, float):
         raise Skipped("the subject draws no lr")
-    run.script.do("other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]")
-    run.make(params="other_params", options={**run.options, "lr": lr + 0.5}, name="other")
+    run.twin(lr=lr + 0.5)
     run.script.do("other.load_state_dict(copy.deepcopy(optimizer.state_dict()))")
     _goes_on(run, "after loading over another lr")
 
@@ -64,10 +60,9 @@ def check_state_dict_goes_through_a_file(run: Run) -> None:
     _cut(run)
     run.script.do(
         "file = io.BytesIO()\ntorch.save(optimizer.state_dict(), file)\nfile.seek(0)\n"
-        "saved = torch.load(file, weights_only=True)\n"
-        "other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]"
+        "saved = torch.load(file, weights_only=True)"
     )
-    run.make(params="other_params", options=run.options, name="other")
+    run.twin()
     run.script.do("other.load_state_dict(saved)")
     _goes_on(run, "after torch.save and torch.load")
 
