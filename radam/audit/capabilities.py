@@ -208,31 +208,37 @@ class Capabilities:
     def _by_compiling(self, name: str) -> str | None:
         return self._trial(torch.float32, compiled=True)
 
-    def _by_halves(self, name: str) -> str | None:
-        """A tensor and its halves are stepped alike, to 1 in 1000: no norm of the tensor takes part."""
-        whole = self._params(torch.float32)[:1]
-        halves = [torch.nn.Parameter(part.detach().clone()) for part in whole[0].chunk(2)]
+    def _by_elements(self, name: str) -> str | None:
+        """A matrix and its elements, each a tensor, are stepped alike, to 1 in 1000: no norm or angle takes part.
+
+        Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there.
+        """
+        whole = torch.nn.Parameter(torch.tensor([[0.5, -1.5], [2.5, 0.25], [-1.0, 3.0]], device=self.device))
+        single = [torch.nn.Parameter(element.detach().clone()) for element in whole.reshape(-1)]
+        start = whole.detach().clone()
+        right_angle = torch.tensor([[3.0, 1.0], [0.0, 0.0], [0.0, 0.0]], device=self.device)
         try:
-            one, two = self.subject.build(whole, self.options), self.subject.build(halves, self.options)
-            start = whole[0].detach().clone()
-            for _ in range(2):
-                _step(one, whole)
-                for half, grad in zip(halves, whole[0].grad.chunk(2), strict=True):  # type: ignore[union-attr]
-                    half.grad = grad.clone()
-                two.step()
+            one, many = self.subject.build([whole], self.options), self.subject.build(single, self.options)
+            for grad in (right_angle, 0.5 + 0.25 * start):
+                whole.grad = grad.clone()
+                for element, part in zip(single, grad.reshape(-1), strict=True):
+                    element.grad = part.clone()
+                one.step()
+                many.step()
         except Exception as error:
             return _said(error)
-        moved, expected = torch.cat([half.detach() for half in halves]) - start, whole[0].detach() - start
+        moved = torch.stack([element.detach() for element in single]).reshape(start.shape) - start
+        expected = whole.detach() - start
         if bool(((moved - expected).abs() <= 1e-3 * expected.abs() + 1e-12).all()):
             return None
-        return "a tensor's halves are not stepped as the tensor is"
+        return "a tensor's elements are not stepped as each would be by itself"
 
     _FINDERS: Mapping[str, Callable[[Capabilities, str], str | None]] = {
         **dict.fromkeys(("foreach", "fused", "capturable", "differentiable", "maximize"), _by_switch),
         **dict.fromkeys(("complex", "half", "narrow_half"), _by_dtype),
         "tensor_lr": _by_tensor_lr,
         "compile": _by_compiling,
-        "elementwise": _by_halves,
+        "elementwise": _by_elements,
     }
 
     def _params(self, dtype: torch.dtype) -> list[torch.nn.Parameter]:

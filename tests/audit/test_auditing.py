@@ -151,8 +151,20 @@ def test_an_optimizer_that_is_not_elementwise_is_seen() -> None:
                 for p in group["params"]:
                     p.sub_(group["lr"] * p.grad / p.grad.norm())
 
-    reason = Capabilities(resolved(Normed), CPU).missing("elementwise")
-    assert reason == "a tensor's halves are not stepped as the tensor is"
+    class Projected(Unseen):
+        """As AdamP: only what is nearly at a right angle to the parameter is treated otherwise."""
+
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+            for group in self.param_groups:
+                for p in group["params"]:
+                    angle = (p * p.grad).sum().abs() < 0.1 * p.norm() * p.grad.norm()
+                    p.sub_(group["lr"] * (0.5 * p.grad if p.dim() > 1 and angle else p.grad))
+
+    for optimizer in (Normed, Projected):
+        reason = Capabilities(resolved(optimizer), CPU).missing("elementwise")
+        assert reason == "a tensor's elements are not stepped as each would be by itself"
+    assert Capabilities(resolved(Unseen), CPU).has("elementwise")
 
 
 # What is expected to fail

@@ -184,7 +184,7 @@ def check_a_step_changes_no_option(run: Run) -> None:
     kept = [
         name
         for name, value in run.options.items()
-        if name in ("lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "momentum", "alpha", "rho")
+        if name in ("lr", "betas", "eps", "weight_decay", "momentum", "alpha", "rho")
         and isinstance(value, int | float | tuple)
     ]
     for name in kept:
