@@ -179,6 +179,7 @@ def test_one_test_for_each_check_of_the_subject(suite: pytest.Pytester) -> None:
     result.assert_outcomes(passed=2, deselected=len(all_checks()) - 2)
 
 
+@pytest.mark.deep
 def test_checks_by_decorator(suite: pytest.Pytester) -> None:
     """One test for each subject and check; expected failures are strict, and a check that does not apply is skipped."""
     suite.makepyfile(test_mine=PARAMETRIZED)
