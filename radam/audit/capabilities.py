@@ -89,6 +89,11 @@ class Capabilities:
                 f"supports of {subject.name} has {', '.join(map(repr, unknown))}, "
                 f"but must be of {', '.join(sorted(CAPABILITIES))}"
             )
+        symbols = sorted(set(subject.state) - {"t", "m", "v", "s"})
+        if symbols:
+            raise ValueError(
+                f"state of {subject.name} names {', '.join(map(repr, symbols))}, but may name t, m, v and s"
+            )
         if subject.supports is not None and {"half", "narrow_half"} <= subject.supports:
             raise ValueError(f"supports of {subject.name} must have one of 'half' and 'narrow_half', but has both")
 

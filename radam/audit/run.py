@@ -201,8 +201,10 @@ class Run:
         elif self._is_direct(options):
             call = Call(type(self.setting.capabilities.optimizer), options)
         else:
-            module, _, attribute = self.subject.name.partition(":")
-            self.script.bring(f"from {module} import {attribute or 'subject'} as subject", "subject", self.subject)
+            module, separator, attribute = self.subject.name.partition(":")
+            known = f"from {module} import {attribute} as subject"
+            unknown = f"# Here `subject` is the radam.audit.Subject called {self.subject.name!r}."
+            self.script.bring(known if separator else unknown, "subject", self.subject)
             return f"subject.build({params}, {{{', '.join(f'{k!r}: {expression(v)}' for k, v in options.items())}}})"
         return self._called(call, params)
 

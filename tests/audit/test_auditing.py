@@ -167,6 +167,24 @@ def test_an_optimizer_that_is_not_elementwise_is_seen() -> None:
     assert Capabilities(resolved(Unseen), CPU).has("elementwise")
 
 
+def test_a_build_that_does_more_than_call_the_class_is_in_the_script_itself() -> None:
+    """By the name of the Subject where it can be imported by it; otherwise in words."""
+    for name, line in {
+        "my.module:subject": "from my.module import subject as subject",
+        "mine": "# Here `subject` is the radam.audit.Subject called 'mine'.",
+    }.items():
+        subject = replace(
+            resolved(Shrinks),
+            name=name,
+            build=lambda params, options: Shrinks(params, **{**options, "lr": 2 * options["lr"]}),
+            call=None,
+        )
+        (entry,) = audit(subject, checks=["groups_*"], max_examples=6, figures=False).failed
+        assert entry.reproduction is not None
+        assert line in entry.reproduction
+        assert "optimizer = subject.build([{" in entry.reproduction
+
+
 # What is expected to fail
 
 
@@ -208,6 +226,7 @@ def test_one_setting_may_be_expected_to_fail_alone() -> None:
         ({"expected_failures": {"no_such_check": "x"}}, "expected_failures of .* has 'no_such_check'"),
         ({"supports": frozenset({"foreach", "telepathy"})}, "supports of .* has 'telepathy', but must be of"),
         ({"supports": frozenset({"half", "narrow_half"})}, "must have one of 'half' and 'narrow_half'"),
+        ({"state": {"velocity": "m"}}, "state of .* names 'velocity', but may name t, m, v and s"),
         ({"hyperparameters": st.just({"lr": -1.0})}, r"cannot be built with {'lr': -1.0}: ValueError: lr must be >= 0"),
         ({"build": lambda params, options: "optimizer"}, r"must make a torch.optim.Optimizer, but made 'optimizer'"),
     ],

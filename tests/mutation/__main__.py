@@ -81,7 +81,17 @@ def verify(subject: str, tests: Sequence[str]) -> tuple[int, str, str]:
     first = _FirstFailure()
     status = 0
     for file in tests:
-        arguments = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=find", "--subject", subject, file]
+        arguments = [
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--hypothesis-profile=find",
+            "--max-examples=6",
+            "--subject",
+            subject,
+            file,
+        ]
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             status = int(pytest.main(arguments, plugins=[first]))
         if status:
