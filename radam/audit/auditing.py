@@ -188,9 +188,8 @@ def _raised(error: Exception, run: Run) -> Finding:
     last = frames[-1]
     where = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
     if ours:
-        return Finding(f"the check could not be carried out: {said} ({where}) [{run.setting}]")
-    call = run.subject.name
-    return Finding(f"raised {said} ({where}) [{call}, {run.setting}, step {run.steps}]")
+        return Finding(f"the check could not be carried out: {said} ({where}) [{run.call}]")
+    return Finding(f"raised {said} ({where}) [{run.call}]")
 
 
 def _program(finding: Finding, run: Run) -> str:

@@ -301,8 +301,12 @@ class Run:
 
     def fail(self, message: str, worst: Worst | None = None) -> NoReturn:
         """Report a finding."""
-        call = f"{self.subject.name}({keywords(self.options)})"
-        raise Finding(f"{message} [{call}, {self.setting}, step {self.steps}]", worst)
+        raise Finding(f"{message} [{self.call}]", worst)
+
+    @property
+    def call(self) -> str:
+        """What is looked at, for messages."""
+        return f"{self.subject.name}({keywords(self.options)}), {self.setting}, step {self.steps}"
 
     def expect(self, condition: str, message: str) -> None:
         """An expression over the script's names must be true."""
