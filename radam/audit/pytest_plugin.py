@@ -82,6 +82,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SUBJECT], config.stash[_FAMILY] = subject, family
 
 
+def has_radams_constructor(config: pytest.Config) -> bool:
+    """Whether the subject is a class with RAdam's constructor."""
+    return config.stash[_FAMILY] is not None
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what is verified."""
     implementation = config.getoption("--implementation") or "its own choice"
