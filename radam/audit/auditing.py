@@ -204,7 +204,7 @@ def _worst(records: Sequence[Record]) -> Worst | None:
         return None
     closest = max(tallies, key=lambda tally: tally.worst.worst if tally.worst else 0.0)
     assert closest.worst is not None
-    return Worst(closest.worst.quantity, closest.worst.worst, closest.worst.ulp, closest.step)
+    return Worst.of(closest.worst, closest.step)
 
 
 def chosen(patterns: Sequence[str] | None) -> list[Check]:

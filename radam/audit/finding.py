@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from radam.audit.bounds import Comparison
+
 
 @dataclass(frozen=True)
 class Worst:
@@ -13,6 +15,11 @@ class Worst:
     bounds: float
     ulp: float
     step: int
+
+    @classmethod
+    def of(cls, comparison: Comparison, step: int) -> Worst:
+        """The worst element of a comparison."""
+        return cls(comparison.quantity, comparison.worst, comparison.ulp, step)
 
 
 class Finding(AssertionError):

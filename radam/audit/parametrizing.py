@@ -14,6 +14,7 @@ from radam.audit.auditing import MAX_EXAMPLES, carry_out, chosen, judged, plan, 
 from radam.audit.capabilities import Capabilities
 from radam.audit.checks import Check
 from radam.audit.finding import Finding
+from radam.audit.report import telling
 from radam.audit.subject import Subject
 
 
@@ -74,9 +75,9 @@ class BoundCheck:
         failed = [entry for entry in entries if entry.status in ("failed", "xpassed")]
         if failed:
             lines = [f"{entry.cell}: {entry.reason}" for entry in failed]
-            scripts = [entry.reproduction for entry in failed if entry.reproduction]
-            shortest = f"\n\n{min(scripts, key=len)}" if scripts else ""
-            raise Finding("\n".join(lines) + shortest)
+            scripts = [entry for entry in failed if entry.reproduction]
+            shown = f"\n\n{telling(scripts).reproduction}" if scripts else ""
+            raise Finding("\n".join(lines) + shown)
         if all(entry.status == "skipped" for entry in entries):
             pytest.skip("; ".join(dict.fromkeys(entry.reason for entry in entries)) or "no setting")
 

@@ -23,7 +23,7 @@ from radam.audit.subject import Call, Oracle, Subject
 
 T = TypeVar("T")
 
-DECAY_KINDS = ("weight_decouple", "absolute")
+_DECAY_KINDS = ("weight_decouple", "absolute")
 """Options of a decay object, which not every optimizer keeps in its groups."""
 
 SHAPES = ((3,), (2, 2))
@@ -80,7 +80,7 @@ class Run:
         self.own: list[dict[str, Any]] = []
         self.steps = 0
         self._data = data
-        self._rounding: dict[str, Rounding] = {}
+        self._rounding: Rounding | None = None
         self._compiles = False
         self._drawn = 0
 
@@ -88,7 +88,7 @@ class Run:
         """Begin a new script: what follows has nothing to do with what was done so far."""
         self.script = Script()
         self.steps = 0
-        self._rounding.clear()
+        self._rounding = None
 
     # Draws
 
@@ -101,6 +101,15 @@ class Run:
         options = dict(self.draw(self.subject.hyperparameters, "hyper-parameters"))
         options.update({name: value for name, value in fixed.items() if name in options})
         return options
+
+    def group_options(self) -> dict[str, Any]:
+        """Draw hyper-parameters that a group can have for itself."""
+        defaults = self.setting.capabilities.optimizer.defaults
+        return {
+            name: value
+            for name, value in self.hyperparameters().items()
+            if name in defaults and name not in _DECAY_KINDS
+        }
 
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""
@@ -368,11 +377,11 @@ class Run:
         """
         names = self.script.names
         other = Side(names[other_params], [names[self._names(each)[0]] for each in others])
-        if "" not in self._rounding:
-            self._rounding[""] = Rounding(
+        if self._rounding is None:
+            self._rounding = Rounding(
                 Side(self.params(), [self.optimizer()]), self._largest_beta(), narrow=self.setting.narrow
             )
-        expected = self._rounding[""].step(self.step)
+        expected = self._rounding.step(self.step)
         for each in others:
             self.step(each)
         for key, tracked in expected.items():
@@ -382,8 +391,8 @@ class Run:
             comparison = compare(key, seen, Tracked(value, error, precision))
             self.record.add(comparison, what, self.steps)
             if not comparison.passed:
-                self._show(comparison, other_params, key, others)
-                self.fail(f"{what}: {comparison}", _worst(comparison, self.steps))
+                self._show(comparison, other_params, others)
+                self.fail(f"{what}: {comparison}", Worst.of(comparison, self.steps))
 
     def _largest_beta(self) -> float:
         largest = 0.0
@@ -394,23 +403,27 @@ class Run:
                     largest = max([largest, *(float(n) for n in numbers if isinstance(n, int | float) and 0 <= n < 1)])
         return largest
 
-    def _show(self, comparison: Comparison, other_params: str, key: str, others: Sequence[str]) -> None:
+    def _show(self, comparison: Comparison, other_params: str, others: Sequence[str]) -> None:
         """Lines that show a value of the others beside the expected one."""
         params, index, i = self.script.names[other_params], comparison.index, 0
         while index >= flat(params[i]).size:
             index -= flat(params[i]).size
             i += 1
-        param = params[i]
-        at = f"{other_params}[{i}]"
-        if key == "param":
-            tensor = f"{at}.detach()"
-        else:
-            owner = next(o for o in others if self.script.names[other_params][i] in self.optimizer(o).state)
-            tensor = f"{self._names(owner)[0]}.state[{at}][{key!r}]"
-        self.show_number(tensor, param.is_complex(), index, comparison)
+        owner = next((o for o in others if params[i] in self.optimizer(o).state), others[0])
+        self._show_number(self._names(owner)[0], f"{other_params}[{i}]", index, comparison)
 
-    def show_number(self, tensor: str, is_complex: bool, index: int, comparison: Comparison) -> None:
-        """Lines that fail by one number of a tensor."""
+    def judge(self, comparison: Comparison, where: str, message: str, step: int) -> None:
+        """A comparison of the first parameter, or of its state, must be within its bound."""
+        self.record.add(comparison, where, step)
+        if not comparison.passed:
+            self._show_number("optimizer", "params[0]", comparison.index, comparison)
+            self.fail(f"{message}: {comparison}", Worst.of(comparison, step))
+
+    def _show_number(self, optimizer: str, param: str, index: int, comparison: Comparison) -> None:
+        """Lines that fail by one number of a parameter, or of its state."""
+        quantity = comparison.quantity
+        tensor = f"{param}.detach()" if quantity == "param" else f"{optimizer}.state[{param}][{quantity!r}]"
+        is_complex = self.script.value(f"{param}.is_complex()")
         real = f"torch.view_as_real({tensor})" if is_complex else tensor
         expected, allowed = comparison.expected, comparison.allowed
         self.script.tell(
@@ -430,7 +443,7 @@ class Run:
         assert self.subject.oracle is not None
         return self.subject.oracle(options)
 
-    def follow(self, keep_going: bool = False) -> Lockstep:
+    def follow(self) -> Lockstep:
         """An oracle that follows the first optimizer from its state as it stands."""
         assert self.subject.oracle is not None
         lockstep = Lockstep(
@@ -441,7 +454,6 @@ class Run:
             scalars=self.subject.scalars,
             narrow=self.setting.narrow,
             describe=f"{self.subject.name}({'; '.join(map(keywords, self.own))}), {self.setting.implementation}",
-            keep_going=keep_going,
         )
         lockstep.record = self.record
         return lockstep
@@ -458,11 +470,9 @@ class Run:
             if comparison is None:
                 self._show_bookkeeping(index, error)
                 raise Finding(str(error)) from None
-            state = f"optimizer.state[params[{index}]][{comparison.quantity!r}]"
-            tensor = f"params[{index}].detach()" if comparison.quantity == "param" else state
             self.script.tell("optimizer.step()")
-            self.show_number(tensor, param.is_complex(), comparison.index, comparison)
-            raise Finding(str(error), _worst(comparison, error.step)) from None
+            self._show_number("optimizer", f"params[{index}]", comparison.index, comparison)
+            raise Finding(str(error), Worst.of(comparison, error.step)) from None
         except Exception:
             self.script.tell("optimizer.step()")
             raise
@@ -497,10 +507,6 @@ class Run:
             "        assert seen.is_complex() == value.is_complex(), (key, seen.dtype)\n"
             f"        assert torch.finfo(seen.dtype).eps == {2 * arithmetic.unit_roundoff!r}, (key, seen.dtype)"
         )
-
-
-def _worst(comparison: Comparison, step: int) -> Worst:
-    return Worst(comparison.quantity, comparison.worst, comparison.ulp, step)
 
 
 def _short(value: Any) -> str:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from radam.audit.checks.check import EVERY, REAL, Group
 from radam.audit.finding import Skipped
-from radam.audit.run import DECAY_KINDS, Run
+from radam.audit.run import Run
 from radam.audit.strategies import lay_out
 
 implementations = Group("Implementations, against the first")
@@ -104,8 +104,7 @@ def check_implementations_agree_on_layouts(run: Run) -> None:
 def check_groups_are_separate_optimizers(run: Run) -> None:
     """Two groups with options of their own are stepped as by an optimizer each."""
     first = run.hyperparameters()
-    defaults = run.setting.capabilities.optimizer.defaults
-    second = {key: value for key, value in run.hyperparameters().items() if key in defaults and key not in DECAY_KINDS}
+    second = run.group_options()
     # Simple examples are alike: groups that are not the same can be told apart.
     for name, more in {"lr": 0.0625, "weight_decay": 0.125, "eps": 0.25}.items():
         if name in second and second[name] == first[name]:

@@ -67,7 +67,6 @@ def check_late_gradients(run: Run) -> None:
     options = run.hyperparameters()
     run.make(options=options)
     run.make([value.detach() for value in run.params()[1:]], options, name="alone")
-    run.script.do("late = params[1:]")
     delay = run.draw(st.sampled_from((3, 1, 6)), "delay")
     for _ in range(delay):
         run.give([run.gradient((3,)), None])

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from radam.audit.bounds import Tracked, compare
 from radam.audit.checks.check import EVERY, REAL, Group
-from radam.audit.finding import Skipped, Worst
-from radam.audit.lockstep import Trajectory, flat, precision_of
-from radam.audit.run import DECAY_KINDS, Run
+from radam.audit.finding import Skipped
+from radam.audit.lockstep import Trajectory, arithmetic_of, flat
+from radam.audit.run import Run
 from radam.audit.strategies import GRADIENTS, LAYOUTS, SHAPES, lay_out
 from radam.audit.subject import Oracle
 
@@ -41,17 +41,6 @@ def change_of_branch(oracle: Oracle) -> int | None:
     return after
 
 
-def _groups(run: Run, count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Hyper-parameters of the constructor, and of each further group what can be given there."""
-    first = run.hyperparameters()
-    defaults = run.setting.capabilities.optimizer.defaults
-    others = []
-    for _ in range(count - 1):
-        other = run.hyperparameters()
-        others.append({key: value for key, value in other.items() if key in defaults and key not in DECAY_KINDS})
-    return first, others
-
-
 def _values(run: Run) -> list[torch.Tensor]:
     """One to three parameters of drawn shapes, layouts and magnitudes."""
     result = []
@@ -66,10 +55,11 @@ def _values(run: Run) -> list[torch.Tensor]:
 def check_every_step(run: Run) -> None:
     """Each step's state and parameters are the oracle's from the state before, for drawn options and groups."""
     values = _values(run)
-    options, others = _groups(run, min(len(values), run.draw(st.integers(1, 2), "groups")))
+    two = min(len(values), run.draw(st.integers(1, 2), "groups")) == 2
+    options = run.hyperparameters()
     groups: Sequence[tuple[Sequence[int], Mapping[str, Any]]] = ()
-    if others:
-        groups = [([0], {}), (range(1, len(values)), others[0])]
+    if two:
+        groups = [([0], {}), (range(1, len(values)), run.group_options())]
     run.make(values, options, groups)
     lockstep = run.follow()
     kinds = st.lists(st.sampled_from(("normal", *KINDS, "none")), min_size=1, max_size=8)
@@ -102,9 +92,7 @@ def check_first_adaptive_step(run: Run) -> None:
     options = _well_conditioned(run, run.hyperparameters())
     change = change_of_branch(run.oracle(options))
     if change is None:
-        if getattr(run.oracle(options), "branch", None) is None or "threshold" not in vars(run.oracle(options)):
-            raise Skipped("the oracle takes one branch only")
-        return
+        raise Skipped("the oracle takes one branch only")
     run.make([run.numbers((4,))], options)
     lockstep = run.follow()
     name = run.subject.state.get("t")
@@ -147,13 +135,7 @@ def check_trajectory(run: Run) -> None:
         run.step()
         if step in (1, 10, 50, 150):
             for comparison in trajectory.judge(run.optimizer().state[param], run.subject.state):
-                run.record.add(comparison, "free run", step)
-                if not comparison.passed:
-                    state = f"optimizer.state[params[0]][{comparison.quantity!r}]"
-                    tensor = "params[0].detach()" if comparison.quantity == "param" else state
-                    run.show_number(tensor, param.is_complex(), comparison.index, comparison)
-                    worst = Worst(comparison.quantity, comparison.worst, comparison.ulp, step)
-                    run.fail(f"after {step} free steps: {comparison}", worst)
+                run.judge(comparison, "free run", f"after {step} free steps", step)
 
 
 @numbers.check("dtype", "implementation", oracle=True, examples=0.3)
@@ -196,7 +178,7 @@ def check_closed_form(run: Run) -> None:
         raise Skipped("is known for moving averages of g and g^2 by two betas")
     run.make([run.numbers((4,))], options)
     gradient = run.gradient((4,), ("normal",))
-    arithmetic = precision_of(run.dtype if run.setting.narrow or not _is_half(run) else torch.float32)
+    arithmetic, _ = arithmetic_of(run.params()[0], run.setting.narrow)
     g, state = flat(gradient), run.optimizer().state
     t = 0
     for steps in (1, 4, 15):
@@ -210,12 +192,4 @@ def check_closed_form(run: Run) -> None:
             unit = 4 * (t + 4) * arithmetic.unit_roundoff
             bound = unit * np.abs(power) + 4 * t * arithmetic.smallest_subnormal
             comparison = compare(names[symbol], flat(state[run.params()[0]][names[symbol]]), Tracked(expected, bound))
-            run.record.add(comparison, "closed form", t)
-            if not comparison.passed:
-                tensor = f"optimizer.state[params[0]][{names[symbol]!r}]"
-                run.show_number(tensor, run.dtype.is_complex, comparison.index, comparison)
-                run.fail(f"after {t} constant gradients: {comparison}", Worst(names[symbol], comparison.worst, 0.0, t))
-
-
-def _is_half(run: Run) -> bool:
-    return run.dtype in (torch.float16, torch.bfloat16)
+            run.judge(comparison, "closed form", f"after {t} constant gradients", t)

@@ -226,10 +226,9 @@ def check_steps_are_counted_by_numbers_too(run: Run) -> None:
         raise Skipped("no older version is known that kept a number")
     run.script.do(
         "saved = copy.deepcopy(optimizer.state_dict())\n"
-        "for entry in saved['state'].values():\n    entry['step'] = int(entry['step'])\n"
-        "other_params = [torch.nn.Parameter(param.detach().clone()) for param in params]"
+        "for entry in saved['state'].values():\n    entry['step'] = int(entry['step'])"
     )
-    run.make(params="other_params", options=run.options, name="other")
+    run.twin()
     run.script.do("other.load_state_dict(saved)")
     for _ in range(3):
         run.drive(1, "other")

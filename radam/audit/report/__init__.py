@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -139,6 +139,30 @@ class Report:
                 path.write_text(entry.reproduction, encoding="utf-8")
                 written.append(path)
         return written
+
+
+def by_check(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Entries by the name of their check, in order."""
+    result: dict[str, list[Entry]] = {}
+    for entry in entries:
+        result.setdefault(entry.check, []).append(entry)
+    return result
+
+
+def by_reason(entries: Iterable[Entry], status: Status) -> list[tuple[str, list[Entry]]]:
+    """Entries of a status, those together that have the same reason; the most frequent first."""
+    grouped: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.status == status:
+            grouped.setdefault(entry.reason, []).append(entry)
+    return sorted(grouped.items(), key=lambda item: -len(item[1]))
+
+
+def telling(entries: Iterable[Entry]) -> Entry:
+    """The finding to be shown of several: the one with the shortest script."""
+    return min(
+        entries, key=lambda entry: (entry.reproduction is None, len(entry.reproduction or ""), len(entry.reason))
+    )
 
 
 def counted(count: int, noun: str) -> str:

@@ -8,22 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from radam.audit.report import Entry, Report
+from radam.audit.report import STATUSES, Entry, Report, Status, by_check, by_reason, telling
 
 _STYLES = {"failed": "bold red", "xpassed": "bold red", "passed": "green", "xfail": "yellow", "skipped": "dim"}
-
-
-def by_check(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """Entries by the name of their check, in order."""
-    result: dict[str, list[Entry]] = {}
-    for entry in entries:
-        result.setdefault(entry.check, []).append(entry)
-    return result
-
-
-def telling(entries: Sequence[Entry]) -> Entry:
-    """The finding to be shown of several: the one with the shortest script."""
-    return min(entries, key=lambda entry: (len(entry.reproduction or "x" * 10_000), len(entry.reason)))
+_EXPLAINED: dict[str, Status] = {"skipped": "skipped", "expected": "xfail"}
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -62,7 +50,7 @@ def _table(report: Report) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for check, entries in by_check(report.records).items():
         run = [entry for entry in entries if entry.status != "skipped"]
-        status = next((status for status in _STYLES if any(entry.status == status for entry in entries)), "skipped")
+        status = next(status for status in STATUSES if any(entry.status == status for entry in entries))
         count = sum(entry.status == status for entry in entries)
         verdict = f"{status} in {count}" if status in ("failed", "xpassed") and count < len(run) else status
         worst = [entry.worst.bounds for entry in run if entry.worst is not None]
@@ -78,12 +66,9 @@ def _table(report: Report) -> Table:
 
 
 def _print_skipped(report: Report, console: Console) -> None:
-    """Each reason once, with what was skipped for it."""
-    reasons: dict[str, list[str]] = {}
-    for entry in report.records:
-        if entry.status in ("skipped", "xfail"):
-            kind = "expected" if entry.status == "xfail" else "skipped"
-            reasons.setdefault(f"{kind}: {entry.reason}", []).append(entry.cell)
-    for reason, cells in reasons.items():
-        shown = ", ".join(cells[:4]) + (f" and {len(cells) - 4} more" if len(cells) > 4 else "")
-        console.print(f"{escape(reason)}\n    {escape(shown)}", style="dim", soft_wrap=True)
+    """Each reason once, with what was skipped or failed as expected for it."""
+    for kind, status in _EXPLAINED.items():
+        for reason, entries in by_reason(report.records, status):
+            cells = [entry.cell for entry in entries]
+            shown = ", ".join(cells[:4]) + (f" and {len(cells) - 4} more" if len(cells) > 4 else "")
+            console.print(f"{kind}: {escape(reason)}\n    {escape(shown)}", style="dim", soft_wrap=True)

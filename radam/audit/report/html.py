@@ -11,7 +11,7 @@ import jinja2
 
 from radam.audit.capabilities import SWITCHES
 from radam.audit.checks import all_checks
-from radam.audit.report import STATUSES, Entry, Report, Status, counted
+from radam.audit.report import STATUSES, Entry, Report, Status, by_check, by_reason, counted, telling
 from radam.audit.report.pictures import pictures
 
 TEMPLATE = "report.html.jinja"
@@ -52,8 +52,8 @@ def render(report: Report) -> str:
         findings=_findings(report.records),
         columns=_columns(report.records),
         rows=_rows(report.records),
-        skips=_by_reason(report.records, "skipped"),
-        expected=_by_reason(report.records, "xfail"),
+        skips=by_reason(report.records, "skipped"),
+        expected=by_reason(report.records, "xfail"),
         pictures=pictures(report.figures),
         omitted=report.figures.get("omitted", {}),
     )
@@ -115,11 +115,11 @@ class _Finding:
 
 def _findings(records: Sequence[Entry]) -> list[_Finding]:
     found = []
-    for check in dict.fromkeys(entry.check for entry in records):
-        own = [entry for entry in records if entry.check == check and entry.status != "skipped"]
+    for check, entries in by_check(records).items():
+        own = [entry for entry in entries if entry.status != "skipped"]
         bad = [entry for entry in own if entry.status in ("failed", "xpassed")]
         if bad:
-            shown = min(bad, key=lambda entry: (len(entry.reproduction or entry.reason), len(entry.reason)))
+            shown = telling(bad)
             others = [entry for entry in bad if entry is not shown]
             found.append(_Finding(check, shown, others, _settings(bad), len(own)))
     return found
@@ -151,10 +151,10 @@ def _columns(records: Sequence[Entry]) -> list[str | None]:
 
 def _rows(records: Sequence[Entry]) -> list[_Row]:
     rows = []
-    for check in dict.fromkeys(entry.check for entry in records):
-        own = [entry for entry in records if entry.check == check]
+    columns = _columns(records)
+    for check, own in by_check(records).items():
         cells = []
-        for column in _columns(records):
+        for column in columns:
             here = [entry for entry in own if entry.implementation == column]
             by_status = [(status, [entry for entry in here if entry.status == status]) for status in STATUSES]
             cells.append(
@@ -179,12 +179,3 @@ def _rows(records: Sequence[Entry]) -> list[_Row]:
             )
         )
     return rows
-
-
-def _by_reason(records: Sequence[Entry], status: Status) -> list[tuple[str, list[Entry]]]:
-    """Records of a status, those together that have the same reason; the most frequent first."""
-    grouped: dict[str, list[Entry]] = {}
-    for entry in records:
-        if entry.status == status:
-            grouped.setdefault(entry.reason, []).append(entry)
-    return sorted(grouped.items(), key=lambda item: -len(item[1]))

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from radam.audit.capabilities import let_compile
+from radam.audit.capabilities import SWITCHES, let_compile
 from radam.audit.strategies import adam_hyperparameters, radam_hyperparameters
 from radam.audit.subject import Call, Oracle, Params, Subject
 
@@ -33,12 +33,8 @@ _FIRST_NINE = (
 
 
 IMPLEMENTATIONS: dict[str, dict[str, Any]] = {
-    "loop": {"foreach": False},
-    "foreach": {"foreach": True},
-    "fused": {"fused": True},
-    "capturable": {"capturable": True},
-    "compiled": {},
-    "traced": {},
+    **{name: SWITCHES[name] for name in ("loop", "foreach", "fused", "capturable", "compiled")},
+    "traced": SWITCHES["compiled"],
 }
 """What asks a constructor for each way to run a step. "compiled" is by torch.compile with its default backend, "traced"
 by the graph alone that it makes of the step, run operation by operation: much sooner there."""
