@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import io
-import linecache
 import math
 import pickle
+import re
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +21,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from radam.audit.subjects.torch import torch_subject
 
 PARTS = (
     "rectification",
@@ -42,7 +48,7 @@ PARTS = (
     "memory",
 )
 
-Module = Any  # a module with RAdam and WeightDecay
+Module = Any  # a module with an optimizer class, and the WeightDecay of a RAdam
 Observation = dict[str, Any]
 Scenario = Callable[[Module], Observation]
 
@@ -64,16 +70,60 @@ class Mutant:
 
 # --- building --------------------------------------------------------------------------------------------------------
 
+_PREFIX = f"{__package__}.wrong_"
+LIKE = {"right_adam": "Adam", "torch.optim.radam": "RAdam", "torch.optim.adamw": "AdamW"}
+"""The bases with the constructor of one of torch's optimizers; the others have RAdam's."""
+_PACKAGE = "radam"
+"""Patched as a whole: a copy of all its modules, of which one is patched."""
+CLASSES = ("RAdam", "AdamW", "Adam")
+
+
+def module_of(base: str) -> str:
+    """The module in which the source of a base stands: here, or anywhere if its name has a dot."""
+    return base if "." in base else f"{__package__}.{base}"
+
 
 def base_source(base: str) -> str:
-    return (Path(__file__).parent / f"{base}.py").read_text(encoding="utf-8")
+    """The source that is edited."""
+    return _source_of(module_of(base))
+
+
+@functools.cache
+def _source_of(name: str) -> str:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"there is no module {name}")
+    source = Path(spec.origin).read_text(encoding="utf-8")
+    if name == "torch.optim.adamw":
+        # AdamW is Adam with another default: its steps are taken there.
+        source = source.replace("from .adam import Adam, adam\n", _source_of("torch.optim.adam"))
+    if name.startswith("torch."):
+        source = re.sub(r"^from \.(\w+) import", r"from torch.optim.\1 import", source, flags=re.MULTILINE)
+    return source
 
 
 def base_module(base: str) -> types.ModuleType:
-    return importlib.import_module(f"{__package__}.{base}")
+    """The unpatched module, with the optimizer in it."""
+    return importlib.import_module(_PACKAGE if _of_package(base) else module_of(base))
+
+
+def optimizer_of(module: Module) -> Any:
+    """The optimizer class of a base's module or of a patched one."""
+    return next(getattr(module, name) for name in CLASSES if hasattr(module, name))
+
+
+def judged_as(module: Module, base: str, name: str) -> Any:
+    """What to hand to the audit of a base's module or a patched one: a class with RAdam's constructor, or a Subject."""
+    optimizer = optimizer_of(module)
+    return torch_subject(optimizer, name, LIKE[base]) if base in LIKE else optimizer
+
+
+def _of_package(base: str) -> bool:
+    return base.startswith(f"{_PACKAGE}.")
 
 
 def patched_source(mutant: Mutant) -> str:
+    """The source with the mistake."""
     source = base_source(mutant.base)
     for old, _ in mutant.edits:
         count = source.count(old)
@@ -87,24 +137,53 @@ def patched_source(mutant: Mutant) -> str:
 
 
 def build(mutant: Mutant) -> types.ModuleType:
-    """The patched module. It stands in `sys.modules`, so that instances can be pickled within this process."""
-    name = f"{__package__}.wrong_{mutant.name}"
-    if name in sys.modules:
-        return sys.modules[name]
-    source = patched_source(mutant)
-    filename = f"<{mutant.base} with {mutant.name}>"
-    module = types.ModuleType(name, mutant.why)
-    module.__file__ = filename
-    module.__package__ = __package__
-    # A lazy entry (no mtime) survives linecache.checkcache, so tracebacks show the patched lines.
-    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    sys.modules[name] = module
-    try:
-        exec(compile(source, filename, "exec"), module.__dict__)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+    """The patched module, or package. It can be imported by name, so that instances can be pickled in this process."""
+    _PATCHED[mutant.name] = mutant
+    return importlib.import_module(_PREFIX + mutant.name)
+
+
+_PATCHED: dict[str, Mutant] = {}
+
+
+class _Patched(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
+    """Finds and loads `wrong_NAME`, and its submodules where it is a copy of the package."""
+
+    def find_spec(
+        self, fullname: str, path: Any = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        name, _, rest = fullname.removeprefix(_PREFIX).partition(".")
+        if not fullname.startswith(_PREFIX) or name not in _PATCHED:
+            return None
+        if rest and (not _of_package(_PATCHED[name].base) or importlib.util.find_spec(f"{_PACKAGE}.{rest}") is None):
+            return None
+        return importlib.util.spec_from_loader(fullname, self)
+
+    def is_package(self, fullname: str) -> bool:
+        mutant, original = _original(fullname)
+        spec = importlib.util.find_spec(original)
+        return _of_package(mutant.base) and spec is not None and spec.submodule_search_locations is not None
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        mutant, original = _original(fullname)
+        # Without a name of its own, a traceback would not find the lines.
+        return self.source_to_code(self.get_source(fullname), f"{original} with {mutant.name}")
+
+    def get_source(self, fullname: str) -> str:
+        mutant, original = _original(fullname)
+        source = patched_source(mutant) if original == module_of(mutant.base) else _source_of(original)
+        if not _of_package(mutant.base):
+            return source
+        return re.sub(rf"^(from|import) {_PACKAGE}\b", rf"\1 {_PREFIX}{mutant.name}", source, flags=re.MULTILINE)
+
+
+def _original(fullname: str) -> tuple[Mutant, str]:
+    """The mutant to which a patched module belongs, and the module of which it is a copy."""
+    name, _, rest = fullname.removeprefix(_PREFIX).partition(".")
+    mutant = _PATCHED[name]
+    return mutant, f"{_PACKAGE}.{rest}".rstrip(".") if _of_package(mutant.base) else module_of(mutant.base)
+
+
+sys.meta_path.append(_Patched())
 
 
 # --- observing -------------------------------------------------------------------------------------------------------
@@ -219,7 +298,7 @@ def drive(
         given: Any = params
         if groups is not None:
             given = [{"params": [p], **g} for p, g in zip(params, groups, strict=True)]
-        run = Run(module, params, module.RAdam(given, **options), {})
+        run = Run(module, params, optimizer_of(module)(given, **options), {})
         for t in range(1, steps + 1):
             if events and t in events:
                 events[t](run)
@@ -245,7 +324,7 @@ def attempt(**hyper: Any) -> Scenario:
     """Does the constructor take these arguments?"""
 
     def scenario(module: Module) -> Observation:
-        module.RAdam([torch.nn.Parameter(torch.zeros(2))], **hyper)
+        optimizer_of(module)([torch.nn.Parameter(torch.zeros(2))], **hyper)
         return {"accepted": True}
 
     return scenario
@@ -256,7 +335,7 @@ def refusal_of(word: str, **hyper: Any) -> Scenario:
 
     def scenario(module: Module) -> Observation:
         try:
-            module.RAdam([torch.nn.Parameter(torch.zeros(2))], **hyper)
+            optimizer_of(module)([torch.nn.Parameter(torch.zeros(2))], **hyper)
         except Exception as error:
             return {"type": type(error).__name__, "named": word in str(error)}
         return {"accepted": True}
@@ -278,7 +357,8 @@ def reload(run: Run) -> None:
     torch.save(run.optimizer.state_dict(), buffer)
     buffer.seek(0)
     params = [{"params": list(group["params"])} for group in run.groups]
-    fresh = run.module.RAdam(params, weight_decay=run.optimizer.weight_decay)
+    more = {"weight_decay": run.optimizer.weight_decay} if hasattr(run.optimizer, "weight_decay") else {}
+    fresh = optimizer_of(run.module)(params, **more)
     fresh.load_state_dict(torch.load(buffer, weights_only=True))
     run.optimizer = fresh
 

@@ -1,7 +1,8 @@
 """Wrong optimizers by name: `tests.mutation.wrong:NAME`, or `from tests.mutation.wrong import NAME`.
 
-Each is the class `RAdam` of a module of its own, built on first use; that module (`sys.modules[NAME.__module__]`) also
-holds the `WeightDecay` that belongs to it.
+Those with RAdam's constructor are classes. Each is built on first use, as a module of its own that also holds the
+`WeightDecay` that belongs to it: `sys.modules[NAME.__module__]`. Those with the constructor of one of torch's
+optimizers are Subjects.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 from typing import Any
 
 from tests.mutation.catalogue import BY_NAME
-from tests.mutation.mutant import build
+from tests.mutation.mutant import build, judged_as
 
 
 def __getattr__(name: str) -> Any:
@@ -20,7 +21,7 @@ def __getattr__(name: str) -> Any:
         near = difflib.get_close_matches(name, BY_NAME, n=3, cutoff=0.4)
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise AttributeError(f"module {__name__!r} has no mutant {name!r}{hint}")
-    return build(BY_NAME[name]).RAdam
+    return judged_as(build(BY_NAME[name]), BY_NAME[name].base, f"{__name__}:{name}")
 
 
 def __dir__() -> list[str]:

@@ -58,12 +58,19 @@ _ORACLES: dict[str, tuple[Callable[[Mapping[str, Any]], Oracle], dict[str, Searc
 }
 
 
-def torch_subject(optimizer: type[torch.optim.Optimizer], name: str) -> Subject | None:
-    """A Subject for an optimizer of torch, judged with textbook scalars; None for one without an oracle here."""
-    known = _ORACLES.get(optimizer.__name__)
-    if known is None or optimizer is not getattr(torch.optim, optimizer.__name__, None):
+def torch_subject(optimizer: type[torch.optim.Optimizer], name: str, like: str | None = None) -> Subject | None:
+    """A Subject for an optimizer of torch, judged with textbook scalars; None for one without an oracle here.
+
+    Args:
+        optimizer: the class.
+        name: of the subject, for reports.
+        like: the name of torch's optimizer whose constructor and arithmetic it has; None where it is torch's own.
+    """
+    if like is None and optimizer is getattr(torch.optim, optimizer.__name__, None):
+        like = optimizer.__name__
+    if like not in _ORACLES:
         return None
-    oracle, more = known
+    oracle, more = _ORACLES[like]
     build = FromClass(optimizer)
     return Subject(
         name=name,
