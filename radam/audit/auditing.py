@@ -7,13 +7,14 @@ import platform
 import time
 import traceback
 import warnings
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException, Unsatisfiable
 from hypothesis.strategies import DataObject
@@ -28,7 +29,7 @@ from radam.audit.subject import Subject
 
 MAX_EXAMPLES = 30
 SMALLER = 3.0
-"""Seconds for which a smaller example of a finding is looked for."""
+"""Seconds for which a smaller example of a finding is looked for, where nothing else is asked for."""
 COMPILED = 0.15
 """Share of the examples that are drawn with torch.compile, where each takes seconds."""
 
@@ -71,8 +72,13 @@ def plan(capabilities: Capabilities, checks: Sequence[Check], dtypes: Collection
                 yield Plan(check, setting)
 
 
-def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES) -> Entry:
+def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES, smaller: float = SMALLER) -> Entry:
     """Run a check in a setting.
+
+    Args:
+        planned: which, and where.
+        max_examples: see :func:`audit`.
+        smaller: seconds for which a smaller example of a finding is looked for.
 
     Returns:
         What came of it; its status is "passed", "failed" or "skipped".
@@ -82,7 +88,7 @@ def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES) -> Entry:
         return Entry(check.name, "skipped", setting.reason, setting.dtype, setting.implementation)
     dtype = setting.precision if "dtype" in check.each else None
     implementation = setting.implementation if len(check.each) > ("dtype" in check.each) else None
-    search = _Search(check, setting)
+    search = _Search(check, setting, smaller)
     share = check.examples * (COMPILED if setting.implementation == "compiled" else 1.0)
     started = time.perf_counter()
     search.run(max(1, round(max_examples * share)))
@@ -111,9 +117,10 @@ def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES) -> Entry:
 class _Search:
     """Examples of a check, until one is found that fails, and then smaller ones."""
 
-    def __init__(self, check: Check, setting: Setting) -> None:
+    def __init__(self, check: Check, setting: Setting, smaller: float) -> None:
         self.check = check
         self.setting = setting
+        self.smaller = smaller
         self.finding: Finding | None = None
         self.examples = 0
         self.skipped = 0
@@ -127,19 +134,20 @@ class _Search:
             max_examples=max_examples,
             database=None,
             deadline=None,
-            derandomize=True,
-            phases=[Phase.generate, Phase.shrink],
+            phases=[Phase.generate, Phase.shrink] if self.smaller else [Phase.generate],
             report_multiple_bugs=False,
             print_blob=False,
             verbosity=Verbosity.quiet,
             suppress_health_check=list(HealthCheck),
         )
+        # The same examples each time, but others in each setting: together they see more than each does.
+        examples = seed(zlib.crc32(f"{self.check.name}[{self.setting}]".encode()))
         # Each example makes its own optimizers; nothing is carried from one to the next but torch's settings.
         default, mode = torch.get_default_dtype(), torch.is_grad_enabled()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                configured(given(st.data())(self._example))()
+                examples(configured(given(st.data())(self._example)))()
             except Unsatisfiable:
                 self.skipped, self.examples, self.why = 0, 0, "no hyper-parameters were found that it applies to"
             except (Finding, _Enough, HypothesisException):
@@ -151,7 +159,7 @@ class _Search:
                 torch.set_grad_enabled(mode)
 
     def _example(self, data: DataObject) -> None:
-        if self.finding is not None and time.perf_counter() - self._found_at > SMALLER:
+        if self.finding is not None and time.perf_counter() - self._found_at > self.smaller:
             raise _Enough
         self.examples += self.finding is None
         run = Run(self.setting, data)

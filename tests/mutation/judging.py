@@ -1,0 +1,231 @@
+"""The two judges of an optimizer: radam.audit's checks, and the tests of a RAdam in tests/subject."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from radam.audit import Subject
+from radam.audit.auditing import MAX_EXAMPLES, Plan, carry_out, chosen, judged, plan, prepared, resolved
+from radam.audit.capabilities import CAPABILITIES, SWITCHES, Capabilities
+from radam.audit.run import Setting
+from tests.mutation.catalogue import BY_NAME
+from tests.mutation.mutant import LIKE, base_module, judged_as
+from tests.mutation.variants import VARIANTS
+
+RIGHT = {
+    "right_loop": "tests.mutation.right_loop:RAdam",
+    "right_foreach": "tests.mutation.right_foreach:RAdam",
+    **{variant.name: f"tests.mutation.variants:{variant.name}" for variant in VARIANTS},
+}
+"""Right optimizers with RAdam's constructor, by name."""
+ROUNDS = (6, MAX_EXAMPLES)
+"""Examples of each check in the first round, in which most mutants are found, and in the second."""
+ONE_PATH = frozenset(CAPABILITIES) - SWITCHES.keys() - {"compile", "narrow_half"} | {"differentiable"}
+"""What the two right RAdams may do: they have one way to run a step, whatever they are asked for."""
+EXPECTED = {"written_through_data": {"version_counters_move": "a step through .data is hidden from autograd"}}
+"""What the audit has against optimizers that are right for a RAdam."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """How an optimizer was found out."""
+
+    by: str
+    """A check and its setting, or a test."""
+    reason: str
+    seconds: float
+    examples: int = 0
+    """Of that check."""
+
+
+@dataclass
+class Verdict:
+    """What the judges made of one optimizer."""
+
+    name: str
+    base: str
+    part: str
+    audit: Found | None = None
+    suite: Found | None = None
+    asked: tuple[str, ...] = ()
+    """The judges that were asked and came to an end."""
+    row: dict[str, str] = field(default_factory=dict)
+    """What each check said: failed, passed or skipped."""
+    trouble: str = ""
+
+    @property
+    def found(self) -> bool:
+        """Whether a judge has found it out."""
+        return self.audit is not None or self.suite is not None
+
+
+def has_radams_constructor(base: str) -> bool:
+    """Whether the tests of a RAdam can judge it, by the only way to run a step that it has."""
+    return base not in LIKE and "." not in base
+
+
+def subject_of(name: str) -> Subject:
+    """A mutant or a right optimizer as a Subject."""
+    where = RIGHT.get(name, f"tests.mutation.wrong:{name}")
+    subject = replace(resolved(where), expected_failures=EXPECTED.get(name, {}))
+    if name in BY_NAME and not has_radams_constructor(BY_NAME[name].base):
+        return subject
+    found = Capabilities(subject, torch.device("cpu"))
+    return replace(subject, supports=frozenset(filter(found.has, ONE_PATH)))
+
+
+@functools.cache
+def _base_capabilities(base: str) -> Capabilities:
+    return prepared(resolved(judged_as(base_module(base), base, base)), torch.device("cpu"))
+
+
+def _base_fails(base: str, planned: Plan, max_examples: int) -> bool:
+    """Whether the unpatched source fails the check in the same setting: then it says nothing about a mistake."""
+    if has_radams_constructor(base):
+        return False  # the right ones are judged by themselves
+    setting = planned.setting
+    assert isinstance(setting, Setting)
+    capabilities = _base_capabilities(base)
+    same = replace(setting, subject=capabilities.subject, capabilities=capabilities)
+    return carry_out(Plan(planned.check, same), max_examples, smaller=0.0).status == "failed"
+
+
+def by_audit(name: str, base: str, matrix: bool = False) -> tuple[Found | None, dict[str, str]]:
+    """Run the checks until one fails that the base passes; with `matrix` the others of the first round too.
+
+    Returns:
+        How it was found, and what each check said in the first round, if it came to its end.
+    """
+    started = time.perf_counter()
+    try:
+        subject = subject_of(name)
+        capabilities = prepared(subject, torch.device("cpu"))
+    except ValueError as error:
+        return Found("it cannot be audited", str(error), time.perf_counter() - started), {}
+    found: Found | None = None
+    rows: list[dict[str, str]] = []
+    spent_on_base = 0.0
+    for max_examples in ROUNDS:
+        row: dict[str, str] = {}
+        for planned in plan(capabilities, chosen(None)):
+            check = planned.check.name
+            if row.get(check) == "failed":
+                continue
+            entry = judged(subject, carry_out(planned, max_examples, smaller=0.0))
+            status = entry.status
+            if status == "failed":
+                seconds = time.perf_counter() - started - spent_on_base
+                if base and _base_fails(base, planned, max_examples):
+                    status = "passed"
+                spent_on_base += time.perf_counter() - started - spent_on_base - seconds
+            if status == "failed" and found is None:
+                found = Found(entry.cell, entry.reason, seconds, entry.examples)
+                if not matrix:
+                    return found, {}
+            row[check] = max(row.get(check, "skipped"), status, key=("skipped", "xfail", "passed", "failed").index)
+        rows.append(row)
+        if found is not None:
+            break
+    return found, rows[0] if matrix else {}
+
+
+FIRST = ("test_signature", "test_threshold", "test_groups")
+ABOUT = {
+    "weight decay": "test_groups",
+    "moments": "test_gradients",
+    "maximize": "test_gradients",
+    "plumbing": "test_groups",
+    "state and resume": "test_state",
+    "amsgrad": "test_state",
+    "closure": "test_closure",
+    "gradient handling": "test_gradients",
+    "layout": "test_layouts",
+    "dtype": "test_dtypes",
+    "complex": "test_dtypes",
+    "only then": "test_long_runs",
+    "validation": "test_constructor",
+    "memory": "test_memory",
+}
+"""The file that is about a part of an optimizer: it is run first, then what finds most in least time, then the rest."""
+
+
+def ordered_tests(part: str = "") -> list[str]:
+    """The files of the tests of a RAdam, those first that are likely to find one that is wrong in `part`."""
+    folder = Path(__file__).parent.parent / "subject"
+    # The kit's checks ask for more than is promised of a class with RAdam's constructor.
+    files = [file for file in folder.glob("test_*.py") if file.name != "test_checks.py"]
+    first = [*FIRST[:1], ABOUT.get(part, ""), *FIRST[1:]]
+
+    def rank(file: Path) -> tuple[int, str]:
+        return (first.index(file.stem) if file.stem in first else len(first), file.stem)
+
+    return [str(file) for file in sorted(files, key=rank)]
+
+
+class _FirstFailure:
+    """A pytest plugin that keeps the first failure."""
+
+    def __init__(self) -> None:
+        self.test, self.reason = "", ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.test:
+            self.test = report.nodeid.removeprefix("tests/subject/")
+            crash = getattr(report.longrepr, "reprcrash", None)
+            self.reason = (crash.message if crash else str(report.longrepr)).splitlines()[0][:300]
+
+
+def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
+    """Run the tests of a RAdam, file by file, until one fails.
+
+    Raises:
+        RuntimeError: pytest ended otherwise than by passed or failed tests.
+    """
+    first = _FirstFailure()
+    started = time.perf_counter()
+    # What is imported already is not rewritten, which makes no difference to what fails.
+    quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    options = ["-x", *quiet, "--hypothesis-profile=find", "--subject", specification]
+    for file in tests:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            status = int(pytest.main([*options, file], plugins=[first]))
+        if status == 1:
+            return Found(first.test, first.reason, time.perf_counter() - started)
+        if status:
+            raise RuntimeError(f"pytest exited with {status} for {specification} and {file}")
+    return None
+
+
+def verdict(name: str, matrix: bool = False) -> Verdict:
+    """Let the judges judge a mutant, or a right optimizer."""
+    mutant = BY_NAME.get(name)
+    result = Verdict(name, mutant.base if mutant else "", mutant.part if mutant else "right")
+    result.audit, result.row = by_audit(name, result.base, matrix)
+    result.asked = ("audit",)
+    if mutant is None or has_radams_constructor(mutant.base):
+        where = RIGHT.get(name, f"tests.mutation.wrong:{name}")
+        result.suite = by_suite(where, ordered_tests(result.part))
+        result.asked = ("audit", "suite")
+    return result
+
+
+def read(verdicts: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Verdicts from their JSON."""
+
+    def found(value: Mapping[str, Any] | None) -> Found | None:
+        return None if value is None else Found(**value)
+
+    return [
+        Verdict(**{**one, "audit": found(one["audit"]), "suite": found(one["suite"]), "asked": tuple(one["asked"])})
+        for one in verdicts
+    ]
