@@ -29,7 +29,7 @@ from radam.audit.subject import Subject
 
 MAX_EXAMPLES = 30
 SMALLER = 3.0
-"""Seconds for which a smaller example of a finding is looked for, where nothing else is asked for."""
+"""Seconds for which a smaller example of a finding is looked for."""
 COMPILED = 0.15
 """Share of the examples that are drawn with torch.compile, where each takes seconds."""
 
@@ -72,13 +72,13 @@ def plan(capabilities: Capabilities, checks: Sequence[Check], dtypes: Collection
                 yield Plan(check, setting)
 
 
-def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES, smaller: float = SMALLER) -> Entry:
+def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES, smaller: float | None = None) -> Entry:
     """Run a check in a setting.
 
     Args:
         planned: which, and where.
         max_examples: see :func:`audit`.
-        smaller: seconds for which a smaller example of a finding is looked for.
+        smaller: seconds for which a smaller example of a finding is looked for; None for SMALLER.
 
     Returns:
         What came of it; its status is "passed", "failed" or "skipped".
@@ -88,7 +88,7 @@ def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES, smaller: float = 
         return Entry(check.name, "skipped", setting.reason, setting.dtype, setting.implementation)
     dtype = setting.precision if "dtype" in check.each else None
     implementation = setting.implementation if len(check.each) > ("dtype" in check.each) else None
-    search = _Search(check, setting, smaller)
+    search = _Search(check, setting, SMALLER if smaller is None else smaller)
     share = check.examples * (COMPILED if setting.implementation == "compiled" else 1.0)
     started = time.perf_counter()
     search.run(max(1, round(max_examples * share)))

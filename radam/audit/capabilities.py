@@ -25,6 +25,7 @@ CAPABILITIES = {
     "complex": "steps complex parameters, as pairs of reals",
     "half": "steps float16 and bfloat16 parameters, with moments and arithmetic in float32",
     "narrow_half": "steps float16 and bfloat16 parameters, with moments and arithmetic of their own dtype",
+    "late_amsgrad": "takes amsgrad turned on in mid-run",
     "tensor_lr": "takes lr as a tensor of one element",
     "elementwise": "steps each element of a tensor by itself",
 }
@@ -205,6 +206,20 @@ class Capabilities:
         # Without any state there is no sign of wider arithmetic.
         return not dtypes or bool(dtypes & set(HALF))
 
+    def _by_late_amsgrad(self, name: str) -> str | None:
+        if "amsgrad" not in self.parameters:
+            return "the constructor takes no 'amsgrad'"
+        params = self._params(torch.float32)
+        try:
+            optimizer = self.subject.build(params, {**self.options, "amsgrad": False})
+            _step(optimizer, params)
+            for group in optimizer.param_groups:
+                group["amsgrad"] = True
+            _step(optimizer, params)
+        except Exception as error:
+            return f"a step with amsgrad turned on late raised {_said(error)}"
+        return None
+
     def _by_tensor_lr(self, name: str) -> str | None:
         if "lr" not in self.parameters:
             return "the constructor takes no 'lr'"
@@ -241,6 +256,7 @@ class Capabilities:
     _FINDERS: Mapping[str, Callable[[Capabilities, str], str | None]] = {
         **dict.fromkeys(("foreach", "fused", "capturable", "differentiable", "maximize"), _by_switch),
         **dict.fromkeys(("complex", "half", "narrow_half"), _by_dtype),
+        "late_amsgrad": _by_late_amsgrad,
         "tensor_lr": _by_tensor_lr,
         "compile": _by_compiling,
         "elementwise": _by_elements,

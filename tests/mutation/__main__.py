@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no optimizer is called {', '.join(sorted(unknown))}")
     mutants = [mutant.name for mutant in MUTANTS if not options.base or mutant.base in options.base]
-    names = options.names or [*RIGHT, *([] if options.right else mutants)]
+    names = options.names or [*([] if options.right else mutants), *RIGHT]
     verdicts: list[Verdict] = []
     if options.resume and options.json and options.json.exists():
         kept = read(json.loads(options.json.read_text())["verdicts"])

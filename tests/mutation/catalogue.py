@@ -4,25 +4,41 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.mutation import mutants_numbers, mutants_objects, mutants_tensors
+from tests.mutation import (
+    mutants_adam,
+    mutants_kernels,
+    mutants_numbers,
+    mutants_objects,
+    mutants_tensors,
+    mutants_torch,
+    mutants_unseen,
+)
 from tests.mutation.mutant import PARTS, Mutant
 
-MUTANTS: tuple[Mutant, ...] = (*mutants_numbers.MUTANTS, *mutants_tensors.MUTANTS, *mutants_objects.MUTANTS)
+MUTANTS: tuple[Mutant, ...] = (
+    *mutants_numbers.MUTANTS,
+    *mutants_tensors.MUTANTS,
+    *mutants_objects.MUTANTS,
+    *mutants_adam.MUTANTS,
+    *mutants_torch.MUTANTS,
+    *mutants_kernels.MUTANTS,
+    *mutants_unseen.MUTANTS,
+)
 BY_NAME: dict[str, Mutant] = {mutant.name: mutant for mutant in MUTANTS}
 
 
 def table(names: bool = False) -> str:
-    counts = Counter(mutant.part for mutant in MUTANTS)
-    bases = sorted({mutant.base for mutant in MUTANTS})
-    lines = [f"{'part':<20}{'mutants':>8}" + "".join(f"{base:>16}" for base in bases)]
+    """How many there are, by what is patched and by part; with their names and what is wrong for `names`."""
+    lines = []
+    for base, count in sorted(Counter(mutant.base for mutant in MUTANTS).items()):
+        lines.append(f"{base:<24}{count:>5}")
+    lines.append("")
     for part in PARTS:
         own = [mutant for mutant in MUTANTS if mutant.part == part]
-        split = Counter(mutant.base for mutant in own)
-        lines.append(f"{part:<20}{counts[part]:>8}" + "".join(f"{split[base]:>16}" for base in bases))
+        lines.append(f"{part:<24}{len(own):>5}")
         if names:
             lines += [f"    {mutant.name}: {mutant.why}" for mutant in own]
-    split = Counter(mutant.base for mutant in MUTANTS)
-    lines.append(f"{'all':<20}{len(MUTANTS):>8}" + "".join(f"{split[base]:>16}" for base in bases))
+    lines.append(f"{'all':<24}{len(MUTANTS):>5}")
     return "\n".join(lines)
 
 

@@ -199,7 +199,7 @@ def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
     for file in tests:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             status = int(pytest.main([*options, file], plugins=[first]))
-        if status == 1:
+        if status == 1 and first.test:
             return Found(first.test, first.reason, time.perf_counter() - started)
         if status:
             raise RuntimeError(f"pytest exited with {status} for {specification} and {file}")

@@ -46,6 +46,7 @@ PARTS = (
     "only then",
     "validation",
     "memory",
+    "one path",
 )
 
 Module = Any  # a module with an optimizer class, and the WeightDecay of a RAdam
@@ -120,6 +121,11 @@ def judged_as(module: Module, base: str, name: str) -> Any:
 
 def _of_package(base: str) -> bool:
     return base.startswith(f"{_PACKAGE}.")
+
+
+def origin(base: str) -> str:
+    """What a base is a part of: the package, or itself."""
+    return _PACKAGE if _of_package(base) else base
 
 
 def patched_source(mutant: Mutant) -> str:

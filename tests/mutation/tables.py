@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from tests.mutation.judging import Found, Verdict
+from tests.mutation.mutant import origin
 
 Judge = Callable[[Verdict], Found | None]
 JUDGES: dict[str, Judge] = {"audit": lambda verdict: verdict.audit, "suite": lambda verdict: verdict.suite}
@@ -33,8 +34,8 @@ def scores(verdicts: Sequence[Verdict]) -> str:
         found = sum(verdict.found for verdict in members)
         return f"| {title} | {len(members)} | {found} | {_share(members, 'audit')} | {_share(members, 'suite')} |"
 
-    bases = list(dict.fromkeys(verdict.base for verdict in wrong))
-    lines += [line(f"`{base}`", [verdict for verdict in wrong if verdict.base == base]) for base in bases]
+    bases = list(dict.fromkeys(origin(verdict.base) for verdict in wrong))
+    lines += [line(f"`{base}`", [verdict for verdict in wrong if origin(verdict.base) == base]) for base in bases]
     parts = list(dict.fromkeys(verdict.part for verdict in wrong))
     lines += [line(part, [verdict for verdict in wrong if verdict.part == part]) for part in parts]
     lines += [line("**all**", wrong), ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 from radam.audit.bounds import Tracked, compare
 from radam.audit.checks.check import EVERY, REAL, Group
 from radam.audit.finding import Skipped
-from radam.audit.lockstep import Trajectory, arithmetic_of, flat
+from radam.audit.lockstep import Lockstep, Trajectory, arithmetic_of, flat
 from radam.audit.run import Run
+from radam.audit.script import expression
 from radam.audit.strategies import GRADIENTS, LAYOUTS, SHAPES, lay_out
 from radam.audit.subject import Oracle
 
@@ -23,6 +25,27 @@ FAR = 2**14
 """How far a change of the oracle's branch is looked for."""
 WALK = 16
 """A first adaptive step up to here is walked to; a later one is jumped to."""
+FAR_STEPS = (96, 240, 1008, 10_240, 2**20)
+"""Steps that every floating format can hold."""
+MET = (
+    (0.8, 12, 7.2290326056819465),
+    (0.75, 8, 5.219991521831284),
+    (0.75, 12, 6.214898396660055),
+    (0.78, 7, 5.107714319589055),
+    (0.8125, 7, 5.395713721035053),
+    (0.875, 10, 7.860174865847202),
+    (0.9375, 7, 6.4854752774914175),
+    (0.95, 8, 7.462949366539895),
+    (0.96875, 5, 4.873060643646525),
+    (0.7, 10, 5.0852938248410124),
+)
+"""beta2, t and RAdam's rho_t, of which every usual float64 formula gives the exact value, rounded."""
+LEAST = 4.0
+"""Of a threshold: below, there is no rectification."""
+BESIDE = 1e-6
+"""How far beside a threshold that is met the oracle's stands, which is then in no doubt."""
+CLOSE = (1e-9, -1e-9, 1e-6, -1e-6)
+"""Relative distances of a threshold from where a step changes its branch."""
 KINDS = tuple(kind for kind in GRADIENTS if kind not in ("none", "repeat", "flip"))
 
 
@@ -39,6 +62,16 @@ def change_of_branch(oracle: Oracle) -> int | None:
         middle = (before + after) // 2
         before, after = (middle, after) if branch(middle) == branch(1) else (before, middle)
     return after
+
+
+def boundary(run: Run, options: Mapping[str, Any], t: int) -> float:
+    """The largest threshold at which step t takes another branch than the first step, to its last digit."""
+    low, high = 0.0, 1e9
+    while math.nextafter(low, high) < high:
+        middle = (low + high) / 2
+        oracle = run.oracle({**options, "threshold": middle})
+        low, high = (middle, high) if oracle.branch(t) != oracle.branch(1) else (low, middle)  # type: ignore[attr-defined]
+    return low
 
 
 def _values(run: Run) -> list[torch.Tensor]:
@@ -90,24 +123,85 @@ def _well_conditioned(run: Run, options: dict[str, Any]) -> dict[str, Any]:
 def check_first_adaptive_step(run: Run) -> None:
     """Where the oracle changes its branch, so does the optimizer: the steps before, at and after it."""
     options = _well_conditioned(run, run.hyperparameters())
+    if "threshold" in options and run.draw(st.booleans(), "the threshold is next to where a step changes its branch"):
+        closest = boundary(run, options, run.draw(st.sampled_from((6, 5, 7, 12)), "step"))
+        options["threshold"] = max(LEAST, closest * (1 + run.draw(st.sampled_from(CLOSE), "distance")))
     change = change_of_branch(run.oracle(options))
     if change is None:
         raise Skipped("the oracle takes one branch only")
     run.make([run.numbers((4,))], options)
     lockstep = run.follow()
-    name = run.subject.state.get("t")
     for step in range(1, change + 2):
         if change > WALK and step == 3:
-            if name is None:
-                return
-            run.script.tell(f"step = optimizer.state[params[0]][{name!r}]")
-            run.script.tell(
-                f"optimizer.state[params[0]][{name!r}] = "
-                f"torch.full_like(step, {change - 2}) if isinstance(step, torch.Tensor) else {change - 2}"
-            )
-            lockstep.jump(run.params()[0], change - 2)
+            _jump(run, lockstep, change - 2)
         elif change > WALK and 3 < step < change - 1:
             continue
+        run.give([run.gradient((4,), ("normal",))])
+        run.judged_step(lockstep)
+
+
+def _jump(run: Run, lockstep: Lockstep, steps: int) -> None:
+    """Let the first parameter be one that has taken so many steps."""
+    name = run.subject.state.get("t")
+    if name is None:
+        raise Skipped("the subject names no step count, so that steps far away would have to be walked to")
+    run.script.tell(f"step = optimizer.state[params[0]][{name!r}]")
+    run.script.tell(
+        f"optimizer.state[params[0]][{name!r}] = "
+        f"torch.full_like(step, {steps}) if isinstance(step, torch.Tensor) else {steps}"
+    )
+    lockstep.jump(run.params()[0], steps)
+
+
+@numbers.check("implementation", oracle=True, examples=0.2, compiled=False)
+def check_far_steps(run: Run) -> None:
+    """Steps from a hundred to a million are the oracle's."""
+    options = _well_conditioned(run, run.hyperparameters())
+    run.make([run.numbers((4,))], options)
+    lockstep = run.follow()
+    for far in (0, *FAR_STEPS):
+        if far:
+            _jump(run, lockstep, far)
+        for _ in range(2):
+            run.give([run.gradient((4,), ("normal",))])
+            run.judged_step(lockstep)
+
+
+@numbers.check("implementation", oracle=True, examples=0.5, compiled=False)
+def check_options_changed_in_mid_run(run: Run) -> None:
+    """Options that are changed in a group count from the next step on, and what is kept goes on from where it was."""
+    run.make([run.numbers((4,))])
+    options = run.options
+    lockstep = run.follow()
+    for change in range(3):
+        if change:
+            new = run.group_options()
+            if run.setting.capabilities.missing("late_amsgrad"):
+                new.pop("amsgrad", None)
+            changed = ", ".join(f'"{name}": {expression(value)}' for name, value in new.items())
+            run.script.do(f"optimizer.param_groups[0].update({{{changed}}})")
+            options = lockstep.options[0] = {**options, **new}
+        for _ in range(4):
+            run.give([run.gradient((4,), ("normal",))])
+            run.judged_step(lockstep)
+
+
+@numbers.check("implementation", oracle=True, examples=0.3)
+def check_a_threshold_that_is_met(run: Run) -> None:
+    """Where rho_t equals the threshold, and where the threshold is the next number, the branch is the oracle's."""
+    options = run.hyperparameters()
+    if "threshold" not in options or "betas" not in options:
+        raise Skipped("the subject draws no threshold")
+    beta2, t, rho = run.draw(st.sampled_from(MET), "beta2, t, rho_t")
+    met = run.draw(st.sampled_from((True, False)), "met")
+    options |= {"lr": 0.1, "betas": (0.9, beta2), "threshold": rho if met else math.nextafter(rho, math.inf)}
+    oracle = run.oracle(options)
+    later = oracle.branch(t) != oracle.branch(1)  # type: ignore[attr-defined]
+    run.make([run.numbers((4,))], options)
+    lockstep = run.follow()
+    # At equality an oracle leaves the branch open: one with a threshold beside it does not.
+    lockstep.options[0] = {**options, "threshold": rho - BESIDE if later else rho + BESIDE}
+    for _ in range(t + 1):
         run.give([run.gradient((4,), ("normal",))])
         run.judged_step(lockstep)
 

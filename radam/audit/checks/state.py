@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from radam.audit.checks.check import Group
+from radam.audit.checks.check import EVERY, Group
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
 
@@ -234,3 +234,31 @@ def check_steps_are_counted_by_numbers_too(run: Run) -> None:
         run.drive(1, "other")
         for i in range(len(run.params())):
             run.same(f"other_params[{i}]", f"params[{i}]", f"param {i} after loading a plain step")
+
+
+FAR = (2**8, 2**11, 2**16, 2**20)
+"""Steps from which bfloat16 and float16 cannot count on, and others that are common."""
+
+
+@state.check("dtype", examples=0.05, dtypes=EVERY)
+def check_far_steps_are_counted(run: Run) -> None:
+    """After hundreds or a million of steps each is still counted."""
+    name = run.subject.state.get("t")
+    if name is None:
+        raise Skipped("the subject names no step count")
+    run.make()
+    run.drive(2)
+    if any(name not in run.optimizer().state[param] for param in run.params()):
+        raise Skipped(f"the state of a parameter has no {name!r}")
+    for steps in FAR:
+        run.script.do(
+            "for param in params:\n"
+            f"    count = optimizer.state[param][{name!r}]\n"
+            f"    optimizer.state[param][{name!r}] = (\n"
+            f"        torch.full_like(count, {steps}) if isinstance(count, torch.Tensor) else {steps}\n"
+            "    )"
+        )
+        run.drive(1)
+        for i in range(len(run.params())):
+            count = f"float(optimizer.state[params[{i}]][{name!r}])"
+            run.expect(f"{count} == {steps + 1}", f"{name} of param {i} after {steps + 1} steps is not {steps + 1}")

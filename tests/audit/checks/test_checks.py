@@ -33,11 +33,13 @@ MORE_EXAMPLES: Mapping[str, int] = {"groups_are_separate_optimizers": 30}
 
 OTHERS: Mapping[str, Callable[[], Subject]] = {
     "first_adaptive_step": lambda: replace(radam_subject(), supports=SUPPORTS),
+    "a_threshold_that_is_met": lambda: replace(radam_subject(), supports=SUPPORTS),
     "steps_are_counted_by_numbers_too": lambda: replace(_torch_adam(), supports=SUPPORTS),
 }
 """Right optimizers for checks that do not apply to Plain."""
 SKIPPED = {
     "first_adaptive_step": "the oracle takes one branch only",
+    "a_threshold_that_is_met": "the subject draws no threshold",
     "steps_are_counted_by_numbers_too": "no older version is known that kept a number",
 }
 """Why checks are skipped on Plain in every setting."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -45,6 +46,20 @@ class AdaptiveTooLate(radam.RAdam):
         super().__init__(params, threshold=threshold + 1, **options)
 
 
+class AdaptiveAbove(radam.RAdam):
+    """A step is adaptive above the threshold, and not at it."""
+
+    def __init__(self, params: Any, threshold: float = 5.0, **options: Any) -> None:
+        super().__init__(params, threshold=math.nextafter(threshold, math.inf), **options)
+
+
+class BetasOfTheFirstStep(Plain):
+    """The betas are those that each parameter was first stepped with."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad, state, {**group, "betas": state.setdefault("betas", group["betas"])})
+
+
 class BiasOfAtMostAHundredSteps(Plain):
     """The bias corrections stay as they are from step 100 on."""
 
@@ -73,6 +88,14 @@ class FirstSquareAsItIs(Plain):
         first = not v.any()
         m, v = super().moments(m, v, grad, group)
         return m, grad * grad if first else v
+
+
+class CountsInBfloat16(Plain):
+    """The step count is a bfloat16 number, which does not go beyond 256 by ones."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad, state, group)
+        state["step"] = float(torch.tensor(float(state["step"])).bfloat16())
 
 
 class CountsTwice(Plain):
@@ -686,9 +709,9 @@ class CutsTheGraph(Plain):
         return m, v.detach()
 
 
-def _adaptive_too_late() -> Subject:
-    family = Family(AdaptiveTooLate, radam.WeightDecay)
-    name = f"{__name__}:AdaptiveTooLate"
+def _like_radam(optimizer: type[torch.optim.Optimizer]) -> Subject:
+    family = Family(optimizer, radam.WeightDecay)
+    name = f"{__name__}:{optimizer.__name__}"
     return replace(radam_subject(), name=name, build=family.build, call=family.call, supports=SUPPORTS)
 
 
@@ -704,7 +727,7 @@ _NUMBER = r"\[\d+\] = \S+, but should be "
 BOOKKEEPING = (
     Wrong(CountsTwice, r"step of group 0 parameter \d = .*2.*, but should be 1 "),
     Wrong(ClipsInPlace, r"the gradient of group 0 parameter \d should not be written to"),
-    Wrong(NoneIsZero, r"parameter \d has no gradient and should stay, but has changed"),
+    Wrong(NoneIsZero, r"parameter \d,? (which )?has no gradient(,| and) should stay, but has changed"),
     Wrong(
         MovesWithoutAGradient, r"exp_avg of group 0 parameter \d, which has no gradient, should stay, but has changed"
     ),
@@ -716,7 +739,10 @@ BOOKKEEPING = (
 
 WRONG: Mapping[str, Wrong] = {
     "every_step": Wrong(EpsInTheRoot, rf"parameter \d: param{_NUMBER}"),
-    "first_adaptive_step": Wrong(_adaptive_too_late(), f"parameter 0: param{_NUMBER}"),
+    "first_adaptive_step": Wrong(_like_radam(AdaptiveTooLate), f"parameter 0: param{_NUMBER}"),
+    "a_threshold_that_is_met": Wrong(_like_radam(AdaptiveAbove), f"parameter 0: param{_NUMBER}"),
+    "far_steps": Wrong(BiasOfAtMostAHundredSteps, f"parameter 0: param{_NUMBER}.*step 2"),
+    "options_changed_in_mid_run": Wrong(BetasOfTheFirstStep, rf"parameter 0: (exp_avg|exp_avg_sq|param){_NUMBER}"),
     "trajectory": Wrong(BiasOfAtMostAHundredSteps, f"after 150 free steps: param{_NUMBER}"),
     "weight_decay_alone": Wrong(DecayOfTheConstructor, f"group 1 parameter 0: param{_NUMBER}"),
     "eps_alone": Wrong(EpsBeforeTheCorrection, f"parameter 0: param{_NUMBER}"),
@@ -780,6 +806,7 @@ WRONG: Mapping[str, Wrong] = {
     "state_follows_its_parameter": Wrong(KeepsAGraph, "previous requires grad"),
     "a_group_added_in_mid_run": Wrong(GroupsOfTheConstructor, "the parameter of a group added after 5 steps = "),
     "steps_are_counted_by_numbers_too": Wrong(_by_tensors_only(), "param 0 after loading a plain step = "),
+    "far_steps_are_counted": Wrong(CountsInBfloat16, "step of param 0 after 257 steps is not 257"),
     "state_does_not_grow": Wrong(AnEntryPerStep, "the entries of state and groups after 20 steps = "),
     "nothing_is_kept_of_each_step": Wrong(
         AListOfSteps, "the entries of a container of the optimizer grew from 600 to 900"
