@@ -109,6 +109,8 @@ def check_groups_are_separate_optimizers(run: Run) -> None:
     for name, more in {"lr": 0.0625, "weight_decay": 0.125, "eps": 0.25}.items():
         if name in second and second[name] == first[name]:
             second[name] = first[name] + more
+    if "betas" in second and second["betas"] == first["betas"]:
+        second["betas"] = (0.5, 0.9375) if first["betas"] != (0.5, 0.9375) else (0.75, 0.875)
     values = [run.numbers((3,)), run.numbers((2, 2))]
     run.make(values, first, [([0], {}), ([1], second)])
     run.make(values[:1], first, name="one")

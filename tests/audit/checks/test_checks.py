@@ -28,8 +28,6 @@ ROOT = Path(__file__).parents[3]
 CHECKS = {check.name: check for check in all_checks()}
 EXAMPLES = 8
 OF_RIGHT_ONES = 4
-MORE_EXAMPLES: Mapping[str, int] = {"groups_are_separate_optimizers": 30}
-"""How many examples it takes to find the wrong one, where it is more."""
 
 OTHERS: Mapping[str, Callable[[], Subject]] = {
     "first_adaptive_step": lambda: replace(radam_subject(), supports=SUPPORTS),
@@ -71,7 +69,7 @@ def capabilities_of_plain() -> Capabilities:
 @lru_cache(maxsize=len(WRONG))
 def caught(name: str) -> Entry:
     """The first setting in which a check fails on the optimizer that is wrong for it."""
-    return first_failure(WRONG[name].subject, CHECKS[name], MORE_EXAMPLES.get(name, EXAMPLES))
+    return first_failure(WRONG[name].subject, CHECKS[name], EXAMPLES)
 
 
 def first_failure(wrong: type[torch.optim.Optimizer] | Subject, check: Check, examples: int) -> Entry:

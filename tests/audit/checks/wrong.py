@@ -753,7 +753,7 @@ WRONG: Mapping[str, Wrong] = {
     ),
     "implementations_agree_next_to_one": Wrong(ForeachWithNarrowScalars, f"foreach: param{_NUMBER}"),
     "implementations_agree_on_layouts": Wrong(ForeachByMemory, f"foreach: param{_NUMBER}"),
-    "groups_are_separate_optimizers": Wrong(BetasOfTheFirstGroup, f"an optimizer for each group: exp_avg_sq{_NUMBER}"),
+    "groups_are_separate_optimizers": Wrong(BetasOfTheFirstGroup, f"an optimizer for each group: exp_avg{_NUMBER}"),
     "order_of_parameters": Wrong(LessForLaterParameters, f"the reverse order: param{_NUMBER}"),
     "partition_of_parameters": Wrong(GradientOfNormOne, f"a tensor cut in two: param{_NUMBER}"),
     "shape_of_parameters": Wrong(NoDecayOfVectors, rf"the shape \(.*\): param{_NUMBER}"),
