@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -114,11 +114,12 @@ class Capabilities:
         return "loop" if self.has("foreach") else "default"
 
     @property
-    def implementations(self) -> list[str]:
-        """The ways to run a step, the first one first."""
-        own = ["loop", "foreach"] if self.has("foreach") else ["default"]
-        own += [name for name in ("fused", "capturable", "differentiable") if self.has(name)]
-        return [*own, *(["compiled"] if self.has("compile") else [])]
+    def implementations(self) -> Iterator[str]:
+        """The ways to run a step, the first one first. Each is tried when it is asked for: torch.compile takes long."""
+        yield from ("loop", "foreach") if self.has("foreach") else ("default",)
+        yield from filter(self.has, ("fused", "capturable", "differentiable"))
+        if self.has("compile"):
+            yield "compiled"
 
     def refusal(self, implementation: str, dtype: torch.dtype) -> str | None:
         """Why an implementation does not step parameters of a dtype; None where it does."""

@@ -124,8 +124,8 @@ def test_an_argument_of_which_nothing_is_known_is_named() -> None:
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("torch.optim:SGD", {"capturable", "half"}),
-        ("torch.optim:RAdam", {"fused", "capturable", "half"}),
+        ("torch.optim:SGD", {"capturable", "half", "late_amsgrad"}),
+        ("torch.optim:RAdam", {"fused", "capturable", "half", "late_amsgrad"}),
         ("torch.optim:Adagrad", {"narrow_half"} & set()),
         ("radam:RAdam", {"narrow_half"}),
         ("tests.audit.test_auditing:Unseen", {"foreach", "fused", "capturable", "differentiable", "maximize", "half"}),

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,18 @@ from tests.mutation.mutant import LIKE, base_module, judged_as
 from tests.mutation.variants import VARIANTS
 
 RIGHT = {
+    "right_adam": "tests.mutation.judging:RIGHT_ADAM",
     "right_loop": "tests.mutation.right_loop:RAdam",
     "right_foreach": "tests.mutation.right_foreach:RAdam",
     **{variant.name: f"tests.mutation.variants:{variant.name}" for variant in VARIANTS},
 }
-"""Right optimizers with RAdam's constructor, by name."""
-ROUNDS = (6, MAX_EXAMPLES)
-"""Examples of each check in the first round, in which most mutants are found, and in the second."""
-ONE_PATH = frozenset(CAPABILITIES) - SWITCHES.keys() - {"compile", "narrow_half"} | {"differentiable"}
-"""What the two right RAdams may do: they have one way to run a step, whatever they are asked for."""
+"""Right optimizers by name; the first has torch's constructor of Adam, the others RAdam's."""
+RIGHT_ADAM = judged_as(base_module("right_adam"), "right_adam", "right_adam")
+FEW = 6
+"""Examples of each check in the first round, in which most mutants are found."""
+NOT_COMPILED = frozenset(CAPABILITIES) - {"compile"}
+ONE_PATH = NOT_COMPILED - SWITCHES.keys() | {"differentiable"}
+"""What is looked at in the plain optimizers of this folder: they have one way to run a step, whatever is asked for."""
 EXPECTED = {"written_through_data": {"version_counters_move": "a step through .data is hidden from autograd"}}
 """What the audit has against optimizers that are right for a RAdam."""
 
@@ -69,19 +72,33 @@ class Verdict:
         return self.audit is not None or self.suite is not None
 
 
-def has_radams_constructor(base: str) -> bool:
-    """Whether the tests of a RAdam can judge it, by the only way to run a step that it has."""
-    return base not in LIKE and "." not in base
+def is_plain(base: str) -> bool:
+    """Whether the base is an optimizer of this folder, or none: a right optimizer by itself."""
+    return "." not in base
 
 
 def subject_of(name: str) -> Subject:
     """A mutant or a right optimizer as a Subject."""
     where = RIGHT.get(name, f"tests.mutation.wrong:{name}")
-    subject = replace(resolved(where), expected_failures=EXPECTED.get(name, {}))
-    if name in BY_NAME and not has_radams_constructor(BY_NAME[name].base):
-        return subject
-    found = Capabilities(subject, torch.device("cpu"))
-    return replace(subject, supports=frozenset(filter(found.has, ONE_PATH)))
+    return replace(resolved(where), expected_failures=EXPECTED.get(name, {}))
+
+
+def rounds(subject: Subject, base: str) -> Iterator[tuple[int, Iterator[Plan]]]:
+    """The checks of a subject with few examples, then with more, then of compiled steps, which take seconds each."""
+    capabilities = prepared(subject, torch.device("cpu"))
+    supports = frozenset(filter(capabilities.has, ONE_PATH if is_plain(base) else NOT_COMPILED))
+    quick = prepared(replace(subject, supports=supports), torch.device("cpu"))
+    yield FEW, plan(quick, chosen(None))
+    yield MAX_EXAMPLES, plan(quick, chosen(None))
+    if not is_plain(base):
+        yield (
+            FEW,
+            (
+                planned
+                for planned in plan(capabilities, chosen(None))
+                if isinstance(planned.setting, Setting) and planned.setting.implementation == "compiled"
+            ),
+        )
 
 
 @functools.cache
@@ -91,8 +108,6 @@ def _base_capabilities(base: str) -> Capabilities:
 
 def _base_fails(base: str, planned: Plan, max_examples: int) -> bool:
     """Whether the unpatched source fails the check in the same setting: then it says nothing about a mistake."""
-    if has_radams_constructor(base):
-        return False  # the right ones are judged by themselves
     setting = planned.setting
     assert isinstance(setting, Setting)
     capabilities = _base_capabilities(base)
@@ -107,38 +122,39 @@ def by_audit(name: str, base: str, matrix: bool = False) -> tuple[Found | None, 
         How it was found, and what each check said in the first round, if it came to its end.
     """
     started = time.perf_counter()
+    found: Found | None = None
+    first: dict[str, str] = {}
+    on_base = 0.0
     try:
         subject = subject_of(name)
-        capabilities = prepared(subject, torch.device("cpu"))
+        for max_examples, planned_checks in rounds(subject, base):
+            row: dict[str, str] = {}
+            for planned in planned_checks:
+                check = planned.check.name
+                if row.get(check) == "failed":
+                    continue
+                entry = judged(subject, carry_out(planned, max_examples, smaller=0.0))
+                status = entry.status
+                if status == "failed":
+                    seconds = time.perf_counter() - started - on_base
+                    if not is_plain(base) and _base_fails(base, planned, max_examples):
+                        status = "passed"
+                    on_base = time.perf_counter() - started - seconds
+                if status == "failed" and found is None:
+                    found = Found(entry.cell, entry.reason, seconds, entry.examples)
+                    if not matrix:
+                        return found, {}
+                row[check] = max(row.get(check, "skipped"), status, key=STATUSES.index)
+            first = first or row
+            if found is not None:
+                break
     except ValueError as error:
         return Found("it cannot be audited", str(error), time.perf_counter() - started), {}
-    found: Found | None = None
-    rows: list[dict[str, str]] = []
-    spent_on_base = 0.0
-    for max_examples in ROUNDS:
-        row: dict[str, str] = {}
-        for planned in plan(capabilities, chosen(None)):
-            check = planned.check.name
-            if row.get(check) == "failed":
-                continue
-            entry = judged(subject, carry_out(planned, max_examples, smaller=0.0))
-            status = entry.status
-            if status == "failed":
-                seconds = time.perf_counter() - started - spent_on_base
-                if base and _base_fails(base, planned, max_examples):
-                    status = "passed"
-                spent_on_base += time.perf_counter() - started - spent_on_base - seconds
-            if status == "failed" and found is None:
-                found = Found(entry.cell, entry.reason, seconds, entry.examples)
-                if not matrix:
-                    return found, {}
-            row[check] = max(row.get(check, "skipped"), status, key=("skipped", "xfail", "passed", "failed").index)
-        rows.append(row)
-        if found is not None:
-            break
-    return found, rows[0] if matrix else {}
+    return found, first if matrix else {}
 
 
+STATUSES = ("skipped", "xfail", "passed", "failed")
+"""Of a check in a setting; the last of its settings' is the check's."""
 FIRST = ("test_signature", "test_threshold", "test_groups")
 ABOUT = {
     "weight decay": "test_groups",
@@ -212,7 +228,8 @@ def verdict(name: str, matrix: bool = False) -> Verdict:
     result = Verdict(name, mutant.base if mutant else "", mutant.part if mutant else "right")
     result.audit, result.row = by_audit(name, result.base, matrix)
     result.asked = ("audit",)
-    if mutant is None or has_radams_constructor(mutant.base):
+    base = mutant.base if mutant else name
+    if is_plain(base) and base not in LIKE:
         where = RIGHT.get(name, f"tests.mutation.wrong:{name}")
         result.suite = by_suite(where, ordered_tests(result.part))
         result.asked = ("audit", "suite")

@@ -300,13 +300,6 @@ adam(
     "adam_amsgrad_replaces_v", "amsgrad", "v itself becomes the maximum.", AMSGRAD, (MAXIMUM, MAXIMUM + "; v.copy_(s)")
 )
 adam(
-    "adam_amsgrad_late_crashes",
-    "amsgrad",
-    "AMSGrad switched on later finds no maximum.",
-    drive(events={4: set_option(amsgrad=True)}),
-    ('if group["amsgrad"] and "max_exp_avg_sq" not in state:', 'if group["amsgrad"] and float(state["step"]) == 0.0:'),
-)
-adam(
     "adam_amsgrad_loses_nan",
     "amsgrad",
     "The maximum passes over NaN, so that a broken v goes unnoticed.",

@@ -74,15 +74,6 @@ class Check:
         if reason:
             yield Missing(None, None, reason)
             return
-        several = {"implementation", "other implementation"} & set(self.each)
-        # Which there are takes a trial of torch.compile to tell.
-        available = capabilities.implementations if several else [capabilities.first_implementation]
-        if "other implementation" in self.each:
-            implementations = available[1:]
-        elif "implementation" in self.each:
-            implementations = [name for name in available if self.compiled or name != "compiled"]
-        else:
-            implementations = available
         dtypes = []
         for dtype in self.dtypes if "dtype" in self.each else self.dtypes[:1]:
             lacking = _lacking(capabilities, dtype)
@@ -90,11 +81,14 @@ class Check:
                 dtypes.append(dtype)
             else:
                 yield Missing(str(dtype).removeprefix("torch."), None, lacking)
-        if several:
-            for name in IMPLEMENTATIONS:
-                if name not in available and (self.compiled or name != "compiled"):
-                    yield Missing(None, name, capabilities.missing(_ASKED_FOR.get(name, name)) or "")
-        for implementation in implementations:
+        several = {"implementation", "other implementation"} & set(self.each)
+        available = []
+        for implementation in capabilities.implementations if several else [capabilities.first_implementation]:
+            available.append(implementation)
+            if implementation == "compiled" and not self.compiled:
+                continue
+            if implementation == capabilities.first_implementation and "other implementation" in self.each:
+                continue
             for dtype in dtypes:
                 # torch.compile takes long: its graph is the same for all real dtypes but for the casts.
                 if implementation == "compiled" and dtype not in REAL:
@@ -104,6 +98,9 @@ class Check:
                     yield Missing(str(dtype).removeprefix("torch."), implementation, refusal)
                     continue
                 yield Setting(capabilities.subject, capabilities, dtype, implementation)
+        for name in IMPLEMENTATIONS if several else ():
+            if name not in available and (self.compiled or name != "compiled"):
+                yield Missing(None, name, capabilities.missing(_ASKED_FOR.get(name, name)) or "")
 
 
 def _lacking(capabilities: Capabilities, dtype: torch.dtype) -> str | None:
