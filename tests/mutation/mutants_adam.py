@@ -556,13 +556,6 @@ adam(
     (LOADED, LOADED + ' * (key != "step")'),
 )
 adam(
-    "adam_load_shares_tensors",
-    "state and resume",
-    "Loading keeps the tensors of the state_dict: two optimizers write into the same moments.",
-    sharing,
-    (LOADED, LOADED.replace("copy=True", "copy=False")),
-)
-adam(
     "adam_load_halves_moments",
     "state and resume",
     "Loading rounds the moments of a half parameter to its dtype.",

@@ -107,6 +107,21 @@ def check_every_step(run: Run) -> None:
         run.judged_step(lockstep)
 
 
+@numbers.check(oracle=True, examples=0.1)
+def check_defaults(run: Run) -> None:
+    """Without any options, the optimizer does what the oracle does without any."""
+    try:
+        run.oracle({})
+        run.subject.build([torch.nn.Parameter(torch.zeros(2))], {})
+    except TypeError as error:
+        raise Skipped(f"has no defaults: {error}") from None
+    run.make([run.numbers((4,))], {})
+    lockstep = run.follow()
+    for _ in range(8):
+        run.give([run.gradient((4,), ("normal", "tiny"))])
+        run.judged_step(lockstep)
+
+
 def _well_conditioned(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """The same with decay rates that textbook scalars serve well, and a learning rate that moves a parameter."""
     result = dict(options)

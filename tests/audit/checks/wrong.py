@@ -53,6 +53,13 @@ class AdaptiveAbove(radam.RAdam):
         super().__init__(params, threshold=math.nextafter(threshold, math.inf), **options)
 
 
+class BetaTwoOfOtherDefault(Plain):
+    """The default of beta2 is another."""
+
+    def __init__(self, params: Any, betas: tuple[float, float] = (0.9, 0.99), **options: Any) -> None:
+        super().__init__(params, betas=betas, **options)
+
+
 class BetasOfTheFirstStep(Plain):
     """The betas are those that each parameter was first stepped with."""
 
@@ -741,6 +748,7 @@ WRONG: Mapping[str, Wrong] = {
     "every_step": Wrong(EpsInTheRoot, rf"parameter \d: param{_NUMBER}"),
     "first_adaptive_step": Wrong(_like_radam(AdaptiveTooLate), f"parameter 0: param{_NUMBER}"),
     "a_threshold_that_is_met": Wrong(_like_radam(AdaptiveAbove), f"parameter 0: param{_NUMBER}"),
+    "defaults": Wrong(BetaTwoOfOtherDefault, f"parameter 0: exp_avg_sq{_NUMBER}"),
     "far_steps": Wrong(BiasOfAtMostAHundredSteps, f"parameter 0: param{_NUMBER}.*step 2"),
     "options_changed_in_mid_run": Wrong(BetasOfTheFirstStep, rf"parameter 0: (exp_avg|exp_avg_sq|param){_NUMBER}"),
     "trajectory": Wrong(BiasOfAtMostAHundredSteps, f"after 150 free steps: param{_NUMBER}"),
