@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
+
 from radam.audit.checks.check import Group
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
@@ -28,10 +30,10 @@ NAMES = {
 """How a message may call it."""
 
 
-def _refused(run: Run, name: str) -> None:
+def _refused(run: Run, name: str, *more: Any) -> None:
     if name not in run.setting.capabilities.options or name not in run.setting.capabilities.parameters:
         raise Skipped(f"the constructor draws no {name}")
-    for value in BAD[name]:
+    for value in (*BAD[name], *more):
         options = {**run.setting.capabilities.options, name: value}
         run.restart()
         run.options = options
@@ -49,8 +51,8 @@ def _refused(run: Run, name: str) -> None:
 
 @arguments.check(examples=0.01)
 def check_bad_lr_is_refused(run: Run) -> None:
-    """A negative lr and NaN are refused by a ValueError that names it."""
-    _refused(run, "lr")
+    """A negative lr, NaN and a tensor of two are refused by a ValueError that names it."""
+    _refused(run, "lr", *([torch.tensor([0.1, 0.2])] if run.setting.capabilities.has("tensor_lr") else []))
 
 
 @arguments.check(examples=0.01)

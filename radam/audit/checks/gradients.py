@@ -101,6 +101,23 @@ def check_frozen_and_freed(run: Run) -> None:
         run.same("params[1]", "alone_params[0]", "a parameter frozen in steps 4 to 6")
 
 
+@gradients.check(examples=0.05)
+def check_a_gradient_is_all_it_takes(run: Run) -> None:
+    """A parameter that requires no gradient, but has one, is stepped as any other."""
+    options = run.hyperparameters()
+    run.make(options=options)
+    run.make([value.detach() for value in run.params()], options, name="other")
+    run.script.do("for param in params:\n    param.requires_grad_(False)")
+    for _ in range(3):
+        gradients = [run.gradient(param.shape) for param in run.params()]
+        run.give(gradients)
+        run.give(gradients, "other_params")
+        run.step()
+        run.step("other")
+        for i in range(len(gradients)):
+            run.same(f"params[{i}]", f"other_params[{i}]", f"param {i}, which requires no gradient but has one")
+
+
 @gradients.check("dtype", examples=0.05)
 def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
     """A sparse gradient is taken, or refused by a RuntimeError that says so, its parameter and state untouched."""

@@ -304,6 +304,14 @@ class OneCountPerGroup(Plain):
         return state
 
 
+class SkipsTheFrozen(Plain):
+    """A parameter that requires no gradient is not stepped."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        if param.requires_grad or group["differentiable"]:
+            super().update(param, grad, state, group)
+
+
 class ForgetsTheFrozen(Plain):
     """A frozen parameter loses its state."""
 
@@ -783,6 +791,7 @@ WRONG: Mapping[str, Wrong] = {
     "zero_gradients_leave_a_parameter_alone": Wrong(EpsInTheNumerator, "param 0 on zero gradients = "),
     "late_gradients": Wrong(OneCountPerGroup, r"a parameter whose first gradient came after \d steps = "),
     "frozen_and_freed": Wrong(ForgetsTheFrozen, "a parameter frozen in steps 4 to 6 = "),
+    "a_gradient_is_all_it_takes": Wrong(SkipsTheFrozen, "param 0, which requires no gradient but has one = "),
     "sparse_gradients_are_refused_or_taken": Wrong(
         CountsBeforeItRefuses, "step of param 0 after a refused gradient = "
     ),
