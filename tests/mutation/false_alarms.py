@@ -2,7 +2,8 @@
 
 A case is one step of one configuration: of the drawn options of one parameter group, with its drawn tensors. Two right
 RAdams with textbook scalars and radam's own, by each kernel, take the steps in each dtype; every number is compared as
-in tests/subject/test_numbers.py. The work is done in pieces that are kept in FILE: the command goes on where it ended.
+in tests/subject/test_numbers.py. What pieces of the work have shown is kept in FILE: the
+command goes on where it ended.
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ import json
 import math
 import os
 import sys
-import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,28 @@ CONFIDENCE = 0.95
 
 
 @dataclass
-class Piece:
-    """What one piece of the work showed."""
+class Tally:
+    """What some pieces of the work showed, of one optimizer in one dtype."""
 
     subject: str
     dtype: str
-    number: int
+    pieces: int = 0
+    """Those from 0 on."""
     cases: int = 0
     judged: int = 0
     unjudged: int = 0
     worst: float = 0.0
     """The largest error, in units of its bound."""
     alarms: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Which piece it is."""
-        return self.subject, self.dtype, self.number
+    def add(self, other: Tally) -> None:
+        """Count more of the same."""
+        self.pieces += other.pieces
+        self.cases += other.cases
+        self.judged += other.judged
+        self.unjudged += other.unjudged
+        self.worst = max(self.worst, other.worst)
+        self.alarms += other.alarms
 
 
 def subjects() -> dict[str, Subject]:
@@ -74,12 +78,11 @@ def subjects() -> dict[str, Subject]:
     return {name.split(".")[-1].partition(":")[0]: find(name)[0] for name in RIGHT} | by_kernel
 
 
-def work(key: tuple[str, str, int]) -> Piece:
-    """Do one piece."""
-    piece = Piece(*key)
+def work(key: tuple[str, str, int]) -> Tally:
+    """Do one piece: of an optimizer, a dtype, and a number that the draws depend on."""
+    piece = Tally(*key[:2], pieces=1)
     subject = subjects()[piece.subject]
     dtype = getattr(torch, piece.dtype)
-    started = time.perf_counter()
 
     @seed(zlib.crc32(repr(key).encode()))
     @settings(
@@ -104,35 +107,31 @@ def work(key: tuple[str, str, int]) -> Piece:
         piece.worst = max(piece.worst, record.worst)
 
     draw()
-    piece.seconds = time.perf_counter() - started
     return piece
 
 
-def table(pieces: Sequence[Piece]) -> str:
+def table(tallies: Sequence[Tally]) -> str:
     """Markdown: cases, compared values, the largest error and the alarms, by optimizer and dtype."""
     lines = [
         "| optimizer | dtype | cases | values | without a bound | largest error, in bounds | alarms |",
         "|---|---|--:|--:|--:|--:|--:|",
     ]
-
-    def line(title: str, own: Sequence[Piece]) -> str:
-        judged, unjudged = sum(piece.judged for piece in own), sum(piece.unjudged for piece in own)
-        share = unjudged / max(1, judged + unjudged)
-        worst = max(piece.worst for piece in own)
-        alarms = sum(len(piece.alarms) for piece in own)
-        return (
-            f"| {title} | {sum(piece.cases for piece in own):,} | {judged:,} | {share:.2%} | {worst:.2f} | {alarms} |"
+    total = Tally("all", "")
+    for tally in tallies:
+        total.add(tally)
+    for tally in (*tallies, total):
+        share = tally.unjudged / max(1, tally.judged + tally.unjudged)
+        lines.append(
+            f"| {tally.subject} | {tally.dtype} | {tally.cases:,} | {tally.judged:,} | {share:.2%} | "
+            f"{tally.worst:.2f} | {len(tally.alarms)} |"
         )
-
-    for subject, dtype in dict.fromkeys((piece.subject, piece.dtype) for piece in sorted(pieces, key=lambda p: p.key)):
-        own = [piece for piece in pieces if (piece.subject, piece.dtype) == (subject, dtype)]
-        lines.append(line(f"{subject} | {dtype}", own))
-    lines.append(line("all | ", pieces))
-    total, alarms = sum(piece.cases for piece in pieces), sum(len(piece.alarms) for piece in pieces)
-    if not alarms and total:
+    if not total.alarms and total.cases:
         # (1 - p)^n = 1 - confidence
-        rate = -math.expm1(math.log1p(-CONFIDENCE) / total)
-        lines += ["", f"No alarm in {total:,} cases: with {CONFIDENCE:.0%} confidence, less than {rate:.1e} a case."]
+        rate = -math.expm1(math.log1p(-CONFIDENCE) / total.cases)
+        lines += [
+            "",
+            f"No alarm in {total.cases:,} cases: with {CONFIDENCE:.0%} confidence, less than {rate:.1e} a case.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -144,37 +143,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="keep the pieces in this file, and go on from it")
     parser.add_argument("--markdown", type=Path, help="write the table to this file")
     options = parser.parse_args(argv)
-    pieces: list[Piece] = []
+    tallies = {cell: Tally(*cell) for cell in itertools.product(subjects(), DTYPES)}
     if options.json and options.json.exists():
-        pieces = [Piece(**piece) for piece in json.loads(options.json.read_text())["pieces"]]
+        for each in json.loads(options.json.read_text())["tallies"]:
+            tallies[each["subject"], each["dtype"]] = Tally(**each)
     torch.set_num_threads(1)
-    cells = list(itertools.product(subjects(), DTYPES))
-    while sum(piece.cases for piece in pieces) < options.cases:
-        rounds = [piece.number for piece in pieces]
-        done = {piece.key for piece in pieces}
-        number = next(n for n in itertools.count() if any((*cell, n) not in done for cell in cells)) if rounds else 0
-        waiting = [(*cell, number) for cell in cells if (*cell, number) not in done]
+    while sum(tally.cases for tally in tallies.values()) < options.cases:
+        fewest = min(tally.pieces for tally in tallies.values())
+        waiting = [(*cell, fewest) for cell, tally in tallies.items() if tally.pieces == fewest]
         for result in each_in_a_process(work, waiting, options.jobs, 3600.0):
             if result.trouble:
                 raise RuntimeError(f"{result.task}: {result.trouble}")
-            pieces.append(result.result)
-            _keep(options.json, pieces)
-    text = table(pieces)
+            tallies[result.task[:2]].add(result.result)
+            if options.json:
+                _keep(options.json, tallies.values())
+    text = table(list(tallies.values()))
     print(text)
     if options.markdown:
         options.markdown.write_text(text)
-    alarms = [(piece, alarm) for piece in pieces for alarm in piece.alarms]
-    for piece, alarm in alarms:
-        print(f"{piece.subject}, {piece.dtype}: {alarm}")
+    alarms = [(tally, alarm) for tally in tallies.values() for alarm in tally.alarms]
+    for tally, alarm in alarms:
+        print(f"{tally.subject}, {tally.dtype}: {alarm}")
     return 1 if alarms else 0
 
 
-def _keep(path: Path | None, pieces: Sequence[Piece]) -> None:
-    if path is not None:
-        document: dict[str, Any] = {"schema": 1, "versions": versions(), "pieces": [asdict(piece) for piece in pieces]}
-        partial = path.with_suffix(".part")
-        partial.write_text(json.dumps(document))
-        partial.replace(path)
+def _keep(path: Path, tallies: Iterable[Tally]) -> None:
+    document: dict[str, Any] = {"schema": 1, "versions": versions(), "tallies": [asdict(tally) for tally in tallies]}
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(document, indent=1) + "\n")
+    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -155,8 +155,10 @@ def by_audit(name: str, base: str, matrix: bool = False) -> tuple[Found | None, 
 
 STATUSES = ("skipped", "xfail", "passed", "failed")
 """Of a check in a setting; the last of its settings' is the check's."""
-FIRST = ("test_signature", "test_threshold", "test_groups")
+FIRST = ("test_signature", "test_threshold", "test_groups", "test_numbers")
 ABOUT = {
+    "rectification": "test_long_runs",
+    "step count": "test_long_runs",
     "weight decay": "test_groups",
     "moments": "test_gradients",
     "maximize": "test_gradients",
