@@ -137,7 +137,7 @@ def by_audit(name: str, base: str, matrix: bool = False) -> tuple[Found | None, 
                 status = entry.status
                 if status == "failed":
                     seconds = time.perf_counter() - started - on_base
-                    if not is_plain(base) and _base_fails(base, planned, max_examples):
+                    if base and _base_fails(base, planned, max_examples):
                         status = "passed"
                     on_base = time.perf_counter() - started - seconds
                 if status == "failed" and found is None:
@@ -215,12 +215,14 @@ def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
     quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     options = ["-x", *quiet, "--hypothesis-profile=find", "--subject", specification]
     for file in tests:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             status = int(pytest.main([*options, file], plugins=[first]))
         if status == 1 and first.test:
             return Found(first.test, first.reason, time.perf_counter() - started)
         if status:
-            raise RuntimeError(f"pytest exited with {status} for {specification} and {file}")
+            last = said.getvalue().strip().splitlines()[-1:]
+            raise RuntimeError(f"pytest exited with {status} for {specification} and {file}: {last}")
     return None
 
 

@@ -51,6 +51,19 @@ def test_each_option_can_be_given_per_group(subject: Subject, family: Family, na
     assert_judged(lockstep)
 
 
+@pytest.mark.parametrize("apart", [1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("beta2", [0.9, 0.999])
+def test_groups_with_almost_the_same_options(subject: Subject, family: Family, beta2: float, apart: float) -> None:
+    """Options that differ in late digits only are different."""
+    base = {"lr": 0.1, "betas": (0.9, beta2), "eps": 0.01, "weight_decay": 0.125}
+    close: list[dict[str, Any]] = [{name: base[name] * (1 + apart)} for name in ("lr", "eps", "weight_decay")]  # type: ignore[operator]
+    close += [{"betas": (0.9 * (1 - apart), beta2)}, {"betas": (0.9, beta2 * (1 - apart))}]
+    groups = [[parameter((4,), scale=0.0 if i % 2 else 1.0)] for i in range(6)]
+    lockstep = start(subject, family, groups, base, [{}, *close])
+    run(lockstep, 12)
+    assert_judged(lockstep)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_each_option_can_be_given_to_the_first_group_alone(subject: Subject, family: Family, name: str) -> None:
     one, _ = OTHERS[name]

@@ -19,17 +19,21 @@ from tests.subject.driving import CONFIGURATIONS, assert_judged, follow, paramet
 everywhere = pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 
 
-def sent_to(lockstep: Lockstep, subject: Subject, family: Family, steps: int) -> Lockstep:
-    """The same optimizer after so many steps, by its own state_dict: `step` keeps the type that it has there."""
+def sent_to(lockstep: Lockstep, subject: Subject, family: Family, steps: int, apart: int = 0) -> Lockstep:
+    """The same optimizer after so many steps, by its own state_dict: `step` keeps the type that it has there.
+
+    Each parameter has taken `apart` more than the one before it.
+    """
     saved = copy.deepcopy(lockstep.optimizer.state_dict())
     name = subject.state["t"]
-    for entry in saved["state"].values():
+    for index, entry in enumerate(saved["state"].values()):
+        own = steps + index * apart
         if isinstance(entry[name], torch.Tensor):
-            entry[name].fill_(steps)
-            if float(entry[name]) != steps:
-                pytest.skip(f"step is kept as {entry[name].dtype}, which has no {steps}")
+            entry[name].fill_(own)
+            if float(entry[name]) != own:
+                pytest.skip(f"step is kept as {entry[name].dtype}, which has no {own}")
         else:
-            entry[name] = type(entry[name])(steps)
+            entry[name] = type(entry[name])(own)
     kind = {key: lockstep.options[0][key] for key in ("weight_decouple", "absolute") if key in lockstep.options[0]}
     groups = [{"params": group["params"]} for group in lockstep.optimizer.param_groups]
     fresh = family.build(groups, kind)
@@ -49,6 +53,16 @@ def test_steps_far_away(subject: Subject, family: Family, options: dict[str, Any
     for param in params_of(lockstep.optimizer):
         seen = float(lockstep.optimizer.state[param][subject.state["t"]])
         assert seen == steps + 4, f"step = {seen}, but should be {steps + 4}"
+
+
+@pytest.mark.parametrize("apart", [1, 3, 100])
+@pytest.mark.parametrize("steps", [5, 66, 1000, 99_990])
+def test_parameters_of_different_ages_far_away(subject: Subject, family: Family, steps: int, apart: int) -> None:
+    """Each has the scalars of its own step, also where the steps of all are large."""
+    params = [parameter((3,), seed=i) for i in range(4)]
+    lockstep = start(subject, family, [params], {"lr": 0.1, "betas": (0.999, 0.9999), "eps": 1e-4})
+    run(lockstep, 1)
+    run(sent_to(lockstep, subject, family, steps, apart), 3, 1)
 
 
 @pytest.mark.parametrize("beta2", [0.9, 0.99, 0.9995, 0.9999, 1 - 1e-6])

@@ -44,6 +44,20 @@ def test_the_branch_next_to_the_threshold(
     assert lockstep.record.unjudged == 0, f"{lockstep.record.unjudged} values have no bound"
 
 
+@pytest.mark.parametrize("distance", [1e-7, 1e-5, 1e-3, 1e-2])
+@pytest.mark.parametrize("t", [5, 6, 8, 12])
+def test_a_rho_just_above_four_is_enough(subject: Subject, family: Family, t: int, distance: float) -> None:
+    """At the least threshold that there is, a step is adaptive however small its r_t."""
+    low, high = 0.6, 0.999
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if reference.rectification.rho_t(t, middle) >= 4 * (1 + distance) else (middle, high)
+    options: dict[str, Any] = {"lr": 0.1, "betas": (0.9, high), "threshold": 4.0}
+    lockstep = start(subject, family, [[parameter(scale=0.0)]], options)
+    run(lockstep, t + 1)
+    assert lockstep.record.unjudged == 0, f"{lockstep.record.unjudged} values have no bound"
+
+
 @pytest.mark.parametrize(
     "more", [{}, {"optimized_update": False}, {"weight_decouple": False}, {"absolute": True}], ids=str
 )

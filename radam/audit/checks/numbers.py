@@ -25,8 +25,9 @@ FAR = 2**14
 """How far a change of the oracle's branch is looked for."""
 WALK = 16
 """A first adaptive step up to here is walked to; a later one is jumped to."""
-FAR_STEPS = (96, 240, 1008, 10_240, 2**20)
-"""Steps that every floating format can hold."""
+FAR_STEPS = (96, 240, 1000, 10_000, 10**6)
+AGE = 3
+"""Steps that a second parameter has taken beyond those of the first."""
 MET = (
     (0.8, 12, 7.2290326056819465),
     (0.75, 8, 5.219991521831284),
@@ -44,6 +45,8 @@ LEAST = 4.0
 """Of a threshold: below, there is no rectification."""
 BESIDE = 1e-6
 """How far beside a threshold that is met the oracle's stands, which is then in no doubt."""
+NUDGE = 1e-5
+"""Relative distance of options that are almost the same."""
 CLOSE = (1e-9, -1e-9, 1e-6, -1e-6)
 """Relative distances of a threshold from where a step changes its branch."""
 KINDS = tuple(kind for kind in GRADIENTS if kind not in ("none", "repeat", "flip"))
@@ -66,12 +69,22 @@ def change_of_branch(oracle: Oracle) -> int | None:
 
 def boundary(run: Run, options: Mapping[str, Any], t: int) -> float:
     """The largest threshold at which step t takes another branch than the first step, to its last digit."""
-    low, high = 0.0, 1e9
+    low, high = LEAST, 1e9
     while math.nextafter(low, high) < high:
         middle = (low + high) / 2
         oracle = run.oracle({**options, "threshold": middle})
         low, high = (middle, high) if oracle.branch(t) != oracle.branch(1) else (low, middle)  # type: ignore[attr-defined]
     return low
+
+
+def _least_beta2(run: Run, options: Mapping[str, Any], t: int) -> float:
+    """The smallest beta2 at which step t takes another branch than the first one; to ten digits."""
+    low, high = 0.5, 0.9999
+    while high - low > 1e-10:
+        middle = (low + high) / 2
+        oracle = run.oracle({**options, "betas": (options["betas"][0], middle)})
+        low, high = (low, middle) if oracle.branch(t) != oracle.branch(1) else (middle, high)  # type: ignore[attr-defined]
+    return high
 
 
 def _values(run: Run) -> list[torch.Tensor]:
@@ -84,6 +97,14 @@ def _values(run: Run) -> list[torch.Tensor]:
     return result
 
 
+def _nudged(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a group that differ from the constructor's in late digits only."""
+    nudged = {name: options[name] * (1 + NUDGE) for name in ("lr", "eps", "weight_decay") if name in options}
+    if "betas" in options:
+        nudged["betas"] = tuple(beta * (1 - NUDGE) for beta in options["betas"])
+    return nudged
+
+
 @numbers.check("dtype", "implementation", oracle=True, examples=1.0, dtypes=EVERY)
 def check_every_step(run: Run) -> None:
     """Each step's state and parameters are the oracle's from the state before, for drawn options and groups."""
@@ -92,7 +113,9 @@ def check_every_step(run: Run) -> None:
     options = run.hyperparameters()
     groups: Sequence[tuple[Sequence[int], Mapping[str, Any]]] = ()
     if two:
-        groups = [([0], {}), (range(1, len(values)), run.group_options())]
+        almost_the_same = run.draw(st.integers(0, 3), "almost the same options") == 3
+        own = _nudged(options) if almost_the_same else run.group_options()
+        groups = [([0], {}), (range(1, len(values)), own)]
     run.make(values, options, groups)
     lockstep = run.follow()
     kinds = st.lists(st.sampled_from(("normal", *KINDS, "none")), min_size=1, max_size=8)
@@ -138,9 +161,16 @@ def _well_conditioned(run: Run, options: dict[str, Any]) -> dict[str, Any]:
 def check_first_adaptive_step(run: Run) -> None:
     """Where the oracle changes its branch, so does the optimizer: the steps before, at and after it."""
     options = _well_conditioned(run, run.hyperparameters())
-    if "threshold" in options and run.draw(st.booleans(), "the threshold is next to where a step changes its branch"):
-        closest = boundary(run, options, run.draw(st.sampled_from((6, 5, 7, 12)), "step"))
-        options["threshold"] = max(LEAST, closest * (1 + run.draw(st.sampled_from(CLOSE), "distance")))
+    if {"threshold", "betas"} <= set(options) and run.draw(
+        st.booleans(), "the threshold is next to where a step changes its branch"
+    ):
+        t = run.draw(st.sampled_from((6, 5, 7, 12)), "step")
+        if run.draw(st.booleans(), "the least threshold"):
+            options["threshold"] = LEAST
+            options["betas"] = (options["betas"][0], _least_beta2(run, options, t) + 1e-5)
+        else:
+            closest = boundary(run, options, t)
+            options["threshold"] = max(LEAST, closest * (1 + run.draw(st.sampled_from(CLOSE), "distance")))
     change = change_of_branch(run.oracle(options))
     if change is None:
         raise Skipped("the oracle takes one branch only")
@@ -155,30 +185,34 @@ def check_first_adaptive_step(run: Run) -> None:
         run.judged_step(lockstep)
 
 
-def _jump(run: Run, lockstep: Lockstep, steps: int) -> None:
-    """Let the first parameter be one that has taken so many steps."""
+def _jump(run: Run, lockstep: Lockstep, steps: int, index: int = 0) -> None:
+    """Let a parameter be one that has taken so many steps."""
     name = run.subject.state.get("t")
     if name is None:
         raise Skipped("the subject names no step count, so that steps far away would have to be walked to")
-    run.script.tell(f"step = optimizer.state[params[0]][{name!r}]")
+    run.script.tell(f"step = optimizer.state[params[{index}]][{name!r}]")
     run.script.tell(
-        f"optimizer.state[params[0]][{name!r}] = "
+        f"optimizer.state[params[{index}]][{name!r}] = "
         f"torch.full_like(step, {steps}) if isinstance(step, torch.Tensor) else {steps}"
     )
-    lockstep.jump(run.params()[0], steps)
+    try:
+        lockstep.jump(run.params()[index], steps)
+    except ValueError as error:
+        raise Skipped(str(error)) from None
 
 
 @numbers.check("implementation", oracle=True, examples=0.2, compiled=False)
 def check_far_steps(run: Run) -> None:
     """Steps from a hundred to a million are the oracle's."""
     options = _well_conditioned(run, run.hyperparameters())
-    run.make([run.numbers((4,))], options)
+    run.make([run.numbers((4,)), run.numbers((3,))], options)
     lockstep = run.follow()
     for far in (0, *FAR_STEPS):
-        if far:
-            _jump(run, lockstep, far)
+        for index in range(2 if far else 0):
+            # Of two ages: each has the scalars of its own step.
+            _jump(run, lockstep, far + AGE * index, index)
         for _ in range(2):
-            run.give([run.gradient((4,), ("normal",))])
+            run.give([run.gradient((4,), ("normal",)), run.gradient((3,), ("normal",))])
             run.judged_step(lockstep)
 
 
