@@ -69,7 +69,7 @@ def _langevin(y: Number) -> tuple[Number, Number]:
     xp = _namespace(y)
     small: Any = xp.minimum(y, 1.0)
     square = small * small
-    fraction = 2.0 * _CONTINUED_FRACTION_LEVELS + 3.0 + 0.0 * square
+    fraction = 2.0 * _CONTINUED_FRACTION_LEVELS + 3.0
     for level in range(_CONTINUED_FRACTION_LEVELS, 0, -1):
         fraction = (2.0 * level + 1.0) + square / fraction
     near = small / fraction

@@ -20,7 +20,7 @@ from radam.audit.auditing import versions
 from tests.mutation import tables
 from tests.mutation.catalogue import BY_NAME, MUTANTS
 from tests.mutation.forking import Done, each_in_a_process
-from tests.mutation.judging import RIGHT, Verdict, by_audit, by_suite, ordered_tests, read, verdict
+from tests.mutation.judging import RIGHT, Verdict, by_audit, by_suite, ordered_tests, read, subject_of, verdict
 from tests.mutation.mutant import LIKE
 
 SCHEMA = 1
@@ -116,7 +116,7 @@ def _verdict_of(result: Done[str]) -> Verdict:
 def _import_once(bases: Sequence[str]) -> None:
     """What this process has imported, its children need not."""
     by_suite("radam:RAdam", ordered_tests()[:1])
-    by_audit(MUTANTS[0].name, MUTANTS[0].base)
+    by_audit(functools.partial(subject_of, MUTANTS[0].name), MUTANTS[0].base)
     if any(base in LIKE or "." in base for base in bases):
         import torch._dynamo  # noqa: F401
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import io
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -115,8 +115,13 @@ def _base_fails(base: str, planned: Plan, max_examples: int) -> bool:
     return carry_out(Plan(planned.check, same), max_examples, smaller=0.0).status == "failed"
 
 
-def by_audit(name: str, base: str, matrix: bool = False) -> tuple[Found | None, dict[str, str]]:
+def by_audit(make: Callable[[], Subject], base: str, matrix: bool = False) -> tuple[Found | None, dict[str, str]]:
     """Run the checks until one fails that the base passes; with `matrix` the others of the first round too.
+
+    Args:
+        make: the optimizer as a Subject.
+        base: what was patched; "" for a right optimizer.
+        matrix: see above.
 
     Returns:
         How it was found, and what each check said in the first round, if it came to its end.
@@ -126,7 +131,7 @@ def by_audit(name: str, base: str, matrix: bool = False) -> tuple[Found | None, 
     first: dict[str, str] = {}
     on_base = 0.0
     try:
-        subject = subject_of(name)
+        subject = make()
         for max_examples, planned_checks in rounds(subject, base):
             row: dict[str, str] = {}
             for planned in planned_checks:
@@ -230,7 +235,7 @@ def verdict(name: str, matrix: bool = False) -> Verdict:
     """Let the judges judge a mutant, or a right optimizer."""
     mutant = BY_NAME.get(name)
     result = Verdict(name, mutant.base if mutant else "", mutant.part if mutant else "right")
-    result.audit, result.row = by_audit(name, result.base, matrix)
+    result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix)
     result.asked = ("audit",)
     base = mutant.base if mutant else name
     if is_plain(base) and base not in LIKE:

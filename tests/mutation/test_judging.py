@@ -11,7 +11,7 @@ from tests.mutation import false_alarms, tables
 from tests.mutation.__main__ import misjudged
 from tests.mutation.false_alarms import Tally
 from tests.mutation.forking import each_in_a_process
-from tests.mutation.judging import Found, Verdict, by_audit, by_suite
+from tests.mutation.judging import Found, Verdict, by_audit, by_suite, subject_of
 
 FOUND = Found("every_step[float32, loop]", "param[0] = 1", 0.5, 3)
 
@@ -73,7 +73,7 @@ def test_a_finding_that_the_unpatched_source_has_too_says_nothing_of_a_mutant(mo
     monkeypatch.setattr("tests.mutation.judging.chosen", lambda patterns: chosen(["every_step", "repr"]))
     from radam.audit.auditing import chosen
 
-    assert by_audit("torch_radam_eps_of_defaults", "torch.optim.radam") == (None, {})
+    assert by_audit(lambda: subject_of("torch_radam_eps_of_defaults"), "torch.optim.radam") == (None, {})
 
 
 def test_what_pytest_cannot_run_is_no_finding() -> None:

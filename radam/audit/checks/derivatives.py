@@ -11,10 +11,16 @@ from radam.audit.script import literal
 
 derivatives = Group("Derivatives")
 
+EARLIER = 4
+"""Steps before those that are differentiated."""
+
 
 @derivatives.check(needs=("differentiable",), examples=0.1, dtypes=(torch.float64,))
 def check_derivatives_of_steps(run: Run) -> None:
-    """With differentiable=True a parameter after two steps has right derivatives by itself before and its gradients."""
+    """With differentiable=True a parameter has right derivatives by itself before two steps, and by their gradients.
+
+    They are the fifth step and the sixth, of which RAdam's is the first adaptive one.
+    """
     options = run.hyperparameters()
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-3)
@@ -26,15 +32,14 @@ def check_derivatives_of_steps(run: Run) -> None:
         # The maximum has kinks.
         options["amsgrad"] = False
     run.options = options
-    run.script.do(
-        f"inputs = [{literal(run.numbers((2,)))}, {literal(run.numbers((2,)))}, {literal(run.numbers((2,)))}]"
-    )
+    values = [literal(run.numbers((2,))) for _ in range(EARLIER + 3)]
+    run.script.do(f"earlier = [{', '.join(values[:EARLIER])}]\ninputs = [{', '.join(values[EARLIER:])}]")
     built = run.built("[param]", {**options, "differentiable": True})
     run.script.do(
         "def stepped(param, *grads):\n"
         "    param = param.clone()\n"
         f"    optimizer = {built}\n"
-        "    for grad in grads:\n"
+        "    for grad in [*earlier, *grads]:\n"
         "        param.grad = grad\n"
         "        optimizer.step()\n"
         "    return param\n"

@@ -1,0 +1,1 @@
+"""The numeric tests of other RAdams, run on mutants of what they test."""
