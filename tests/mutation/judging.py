@@ -83,22 +83,24 @@ def subject_of(name: str) -> Subject:
     return replace(resolved(where), expected_failures=EXPECTED.get(name, {}))
 
 
-def rounds(subject: Subject, base: str) -> Iterator[tuple[int, Iterator[Plan]]]:
-    """The checks of a subject with few examples, then with more, then of compiled steps, which take seconds each."""
-    capabilities = prepared(subject, torch.device("cpu"))
+def rounds(capabilities: Capabilities, base: str, quick: bool) -> Iterator[tuple[int, Iterator[Plan]]]:
+    """The checks of a subject with few examples; if not quick, with more, then of compiled steps, which take long."""
+    subject = capabilities.subject
     supports = frozenset(filter(capabilities.has, ONE_PATH if is_plain(base) else NOT_COMPILED))
-    quick = prepared(replace(subject, supports=supports), torch.device("cpu"))
-    yield FEW, plan(quick, chosen(None))
-    yield MAX_EXAMPLES, plan(quick, chosen(None))
+    not_compiled = Capabilities(replace(subject, supports=supports), capabilities.device)
+    # The first finds most; what has few settings is soon done.
+    checks = sorted(chosen(None), key=lambda check: (check.name != "every_step", len(check.each)))
+    yield FEW, plan(not_compiled, checks)
+    if quick:
+        return
+    yield MAX_EXAMPLES, plan(not_compiled, checks)
     if not is_plain(base):
-        yield (
-            FEW,
-            (
-                planned
-                for planned in plan(capabilities, chosen(None))
-                if isinstance(planned.setting, Setting) and planned.setting.implementation == "compiled"
-            ),
+        compiled = (
+            planned
+            for planned in plan(capabilities, checks)
+            if isinstance(planned.setting, Setting) and planned.setting.implementation == "compiled"
         )
+        yield FEW, compiled
 
 
 @functools.cache
@@ -115,46 +117,50 @@ def _base_fails(base: str, planned: Plan, max_examples: int) -> bool:
     return carry_out(Plan(planned.check, same), max_examples, smaller=0.0).status == "failed"
 
 
-def by_audit(make: Callable[[], Subject], base: str, matrix: bool = False) -> tuple[Found | None, dict[str, str]]:
+def by_audit(
+    make: Callable[[], Subject], base: str, matrix: bool = False, quick: bool = False
+) -> tuple[Found | None, dict[str, str]]:
     """Run the checks until one fails that the base passes; with `matrix` the others of the first round too.
 
     Args:
         make: the optimizer as a Subject.
         base: what was patched; "" for a right optimizer.
         matrix: see above.
+        quick: the first round alone, of few examples.
 
     Returns:
         How it was found, and what each check said in the first round, if it came to its end.
     """
     started = time.perf_counter()
+    try:
+        subject = make()
+        capabilities = prepared(subject, torch.device("cpu"))
+    except ValueError as error:
+        return Found("it cannot be audited", str(error), time.perf_counter() - started), {}
     found: Found | None = None
     first: dict[str, str] = {}
     on_base = 0.0
-    try:
-        subject = make()
-        for max_examples, planned_checks in rounds(subject, base):
-            row: dict[str, str] = {}
-            for planned in planned_checks:
-                check = planned.check.name
-                if row.get(check) == "failed":
-                    continue
-                entry = judged(subject, carry_out(planned, max_examples, smaller=0.0))
-                status = entry.status
-                if status == "failed":
-                    seconds = time.perf_counter() - started - on_base
-                    if base and _base_fails(base, planned, max_examples):
-                        status = "passed"
-                    on_base = time.perf_counter() - started - seconds
-                if status == "failed" and found is None:
-                    found = Found(entry.cell, entry.reason, seconds, entry.examples)
-                    if not matrix:
-                        return found, {}
-                row[check] = max(row.get(check, "skipped"), status, key=STATUSES.index)
-            first = first or row
-            if found is not None:
-                break
-    except ValueError as error:
-        return Found("it cannot be audited", str(error), time.perf_counter() - started), {}
+    for max_examples, planned_checks in rounds(capabilities, base, quick):
+        row: dict[str, str] = {}
+        for planned in planned_checks:
+            check = planned.check.name
+            if row.get(check) == "failed":
+                continue
+            entry = judged(subject, carry_out(planned, max_examples, smaller=0.0))
+            status = entry.status
+            if status == "failed":
+                seconds = time.perf_counter() - started - on_base
+                if base and _base_fails(base, planned, max_examples):
+                    status = "passed"
+                on_base = time.perf_counter() - started - seconds
+            if status == "failed" and found is None:
+                found = Found(entry.cell, entry.reason, seconds, entry.examples)
+                if not matrix:
+                    return found, {}
+            row[check] = max(row.get(check, "skipped"), status, key=STATUSES.index)
+        first = first or row
+        if found is not None:
+            break
     return found, first if matrix else {}
 
 
@@ -231,11 +237,11 @@ def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
     return None
 
 
-def verdict(name: str, matrix: bool = False) -> Verdict:
+def verdict(name: str, matrix: bool = False, quick: bool = False) -> Verdict:
     """Let the judges judge a mutant, or a right optimizer."""
     mutant = BY_NAME.get(name)
     result = Verdict(name, mutant.base if mutant else "", mutant.part if mutant else "right")
-    result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix)
+    result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix, quick)
     result.asked = ("audit",)
     base = mutant.base if mutant else name
     if is_plain(base) and base not in LIKE:

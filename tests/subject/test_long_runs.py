@@ -12,7 +12,7 @@ import torch
 
 import reference.rectification
 from radam.audit import Lockstep, Subject
-from radam.audit.checks.numbers import MET
+from radam.audit.checks.numbers import FIVE, MET
 from radam.audit.subjects.radam import Family
 from tests.subject.driving import CONFIGURATIONS, assert_judged, follow, parameter, params_of, run, start
 
@@ -141,7 +141,7 @@ def usual_rhos(beta2: float, t: int) -> set[float]:
     return result
 
 
-@pytest.mark.parametrize(("beta2", "t", "rho"), MET)
+@pytest.mark.parametrize(("beta2", "t", "rho"), [*MET, *FIVE])
 @pytest.mark.parametrize("above", [False, True], ids=["equal", "just below"])
 @pytest.mark.parametrize("degenerated_to_sgd", [True, False])
 def test_a_rho_that_equals_the_threshold_is_enough(

@@ -37,7 +37,7 @@ OTHERS: Mapping[str, Callable[[], Subject]] = {
 """Right optimizers for checks that do not apply to Plain."""
 SKIPPED = {
     "first_adaptive_step": "the oracle takes one branch only",
-    "a_threshold_that_is_met": "the subject draws no threshold",
+    "a_threshold_that_is_met": "the oracle takes no threshold",
     "steps_are_counted_by_numbers_too": "no older version is known that kept a number",
 }
 """Why checks are skipped on Plain in every setting."""
