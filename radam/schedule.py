@@ -201,8 +201,8 @@ def gathered(steps: Sequence[Step], phases: Sequence[Phase], device: torch.devic
 
 
 def _warm_up(phases: Sequence[Phase]) -> int:
-    """Steps in which m does not move."""
-    return phases[1].first - 1 if phases[0].kind is Kind.VARIANCE_ONLY and len(phases) > 1 else 0
+    """Steps in which m does not move, of a schedule with adaptive ones."""
+    return phases[1].first - 1 if phases[0].kind is Kind.VARIANCE_ONLY else 0
 
 
 def _within(t: torch.Tensor, phases: Sequence[Phase], kinds: set[Kind]) -> torch.Tensor:

@@ -572,10 +572,6 @@ def _log_factor(delta: float) -> float:
     return -math.log1p(-delta) if delta < 1 else math.inf
 
 
-def _expm1(x: float) -> float:
-    return math.expm1(x) if x < 700 else math.inf
-
-
 def _power(t: int, b: float) -> tuple[float, float]:
     """Return b^t and the bound on its relative error."""
     if b == 0:
@@ -601,8 +597,8 @@ def _rho_error(t: int, b2: float, exact: bool) -> tuple[float, float]:
     power, relative = _power(t, b2)
     d_limit = 3 * _U * (limit + 1)
     term = 2 * t * power / bias_correction(t, b2)
-    factor = _expm1(_log_factor(relative) + _log_factor(_correction_error(t, b2, exact)) + 3 * _U)
-    d_term = term * factor if term > 0 else 0.0
+    factor = math.expm1(_log_factor(relative) + _log_factor(_correction_error(t, b2, exact)) + 3 * _U)
+    d_term = term * factor
     return d_limit + d_term + _U * (now + d_limit + d_term), d_limit
 
 
@@ -635,10 +631,10 @@ def _scalar_error(
             else:
                 r = _log_r_error(now, d_rho) + _log_r_error(limit, d_limit) + 10 * _U
     if branch == "adaptive":
-        size = _expm1(r + bc2 / 2 + bc1 + 6 * _U)
+        size = math.expm1(r + bc2 / 2 + bc1 + 6 * _U)
     elif branch == "momentum":
-        size = _expm1(bc1 + 3 * _U)
+        size = math.expm1(bc1 + 3 * _U)
     else:
         size = 0.0
-    eps = _expm1(bc2 / 2 + 3 * _U) if eps_is_scaled else _U
-    return ScalarError(size=size, eps=eps, rho=d_rho, decided=decided, bc2=_expm1(bc2))
+    eps = math.expm1(bc2 / 2 + 3 * _U) if eps_is_scaled else _U
+    return ScalarError(size=size, eps=eps, rho=d_rho, decided=decided, bc2=math.expm1(bc2))

@@ -15,6 +15,7 @@ import radam
 from radam import WeightDecay
 from radam.audit.strategies import Case, adam_hyperparameters, cases, radam_hyperparameters
 from radam.audit.subjects.radam import family
+from radam.kernels.slot import representable
 from tests.core.helpers import KERNELS, bits, numbers, parameter, params_of, run, set_gradients
 
 STEPS = 12
@@ -317,6 +318,15 @@ def test_gradients_of_1e20_do_not_overflow_a_momentum_step(kernel: str) -> None:
     assert torch.allclose(param, torch.full((2,), -1e20), rtol=4 * 2.0**-24, atol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_the_largest_number_is_representable(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    for value in (0.0, 1.0, largest, -largest):
+        assert representable(value, dtype) == value
+    for value in (math.nextafter(largest, math.inf), math.inf):
+        assert (representable(value, dtype), representable(-value, dtype)) == (math.inf, -math.inf)
+
+
 # Differentiation through steps
 
 
@@ -349,13 +359,57 @@ def test_several_steps_can_be_differentiated(optimizer: Any, options: dict[str, 
     assert torch.autograd.gradcheck(final, (start, gradients, lr))
 
 
-def test_differentiable_steps_are_the_same_steps() -> None:
-    a, b = radam.RAdam([parameter()], lr=0.1, differentiable=True), radam.RAdam([parameter()], lr=0.1, foreach=False)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.complex64], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"eps": 0.5, "amsgrad": True, "maximize": True},
+        {"eps": 0.5, "optimized_update": False, "weight_decay": WeightDecay(0.1, False)},
+        {"degenerated_to_sgd": False, "weight_decay": WeightDecay(0.1)},
+        {"threshold": 4.0, "weight_decay": WeightDecay(0.1, absolute=True), "amsgrad": True},
+    ],
+    ids=str,
+)
+def test_differentiable_steps_are_the_same_steps(options: dict[str, Any], dtype: torch.dtype) -> None:
+    a, b = (
+        radam.RAdam([parameter(dtype=dtype)], lr=0.1, **options, **kind)
+        for kind in ({"differentiable": True}, {"foreach": False})
+    )
     for optimizer in (a, b):
         # Like torch's, it does not write into a leaf while autograd records.
         params_of(optimizer)[0].requires_grad_(False)
         run(optimizer, 9)
     assert contents(a) == contents(b)
+
+
+def test_differentiable_steps_of_adam_are_the_same_steps() -> None:
+    a, b = (
+        radam.Adam([parameter()], lr=0.1, eps=0.5, variance_warmup=3, amsgrad=True, weight_decay=0.1, **kind)
+        for kind in ({"differentiable": True}, {"foreach": False})
+    )
+    for optimizer in (a, b):
+        params_of(optimizer)[0].requires_grad_(False)
+        run(optimizer, 9)
+    assert contents(a) == contents(b)
+
+
+@pytest.mark.parametrize("cls", [radam.RAdam, radam.Adam])
+@pytest.mark.parametrize("options", [{}, {"eps": 0.5}, {"amsgrad": True, "optimized_update": False}], ids=str)
+def test_a_learning_rate_to_be_differentiated_makes_the_same_steps(cls: Any, options: dict[str, Any]) -> None:
+    """Its sizes are tensors: quotient, product and difference are rounded one by one, the moments are the same.
+
+    Sizes, quotients and parameters stay below 4: each of nine steps is off by at most 8 roundings of such numbers.
+    """
+    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    results = []
+    for kind in ({"lr": lr, "differentiable": True}, {"lr": 0.1, "foreach": False}):
+        param = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
+        optimizer = cls([param], **options, **kind)
+        run(optimizer, 9)
+        results.append(param.detach())
+        assert float(param.detach().abs().max()) < 4
+    assert torch.allclose(*results, rtol=0.0, atol=9 * 8 * 4 * 2.0**-53)
 
 
 def test_without_differentiable_nothing_is_recorded() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
@@ -375,6 +376,45 @@ def test_a_parameter_given_twice() -> None:
     with pytest.raises(ValueError, match="more than one parameter group"):
         instance.add_param_group({"params": [parameter(), param]})
     assert snapshot(instance) == before
+
+
+# The defaults of the arguments
+
+DEFAULTS: dict[str, Any] = {
+    "lr": 1e-3,
+    "betas": (0.9, 0.999),
+    "eps": 1e-16,
+    "optimized_update": True,
+    "amsgrad": False,
+    "defaults": None,
+    "maximize": False,
+    "foreach": None,
+    "fused": None,
+    "capturable": False,
+    "differentiable": False,
+}
+OWN_DEFAULTS: dict[Any, dict[str, Any]] = {
+    radam.RAdam: {"degenerated_to_sgd": True, "threshold": 5.0, "rectification": "paper"},
+    radam.Adam: {"variance_warmup": 0},
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_default_values(optimizer: Any) -> None:
+    """Those of the authors' RAdam; Adam has the same."""
+    parameters = dict(inspect.signature(optimizer).parameters)
+    assert parameters.pop("params").default is inspect.Parameter.empty
+    assert parameters.pop("weight_decay").default.defaults() == {
+        "weight_decay": 0.0,
+        "weight_decouple": True,
+        "absolute": False,
+    }
+    assert {name: x.default for name, x in parameters.items()} == {**DEFAULTS, **OWN_DEFAULTS[optimizer]}
+
+
+def test_default_values_of_the_decay() -> None:
+    parameters = inspect.signature(radam.WeightDecay).parameters
+    assert {name: x.default for name, x in parameters.items()} == radam.WeightDecay().defaults()
 
 
 # The defaults argument

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from radam.rectification import bias_correction, r_t, rho_inf, rho_t
+from radam.rectification import bias_correction, first_adaptive_step, r_t, reaches, rho_inf, rho_t
 
 U = 2.0**-53
 CORNERS = (
@@ -178,7 +178,73 @@ def first_step(rho: Callable[[int, float], float], beta2: float, threshold: floa
 @pytest.mark.parametrize(("beta2", "threshold", "first"), ROWS)
 def test_first_adaptive_step(beta2: float, threshold: float, first: int | None) -> None:
     assert first_step(rho_t, beta2, threshold) == first
+    assert first_adaptive_step(beta2, threshold) == first
     assert reference.first_adaptive_step(beta2, threshold) == first
+
+
+@given(beta2=st.floats(0.5, 0.99), threshold=st.floats(4.0, 20.0))
+def test_the_search_finds_what_one_step_after_another_does(beta2: float, threshold: float) -> None:
+    assert first_adaptive_step(beta2, threshold) == reference.first_adaptive_step(beta2, threshold)
+
+
+@pytest.mark.parametrize("beta2", [0.65, 0.7, 0.75, 0.8, 0.9])
+def test_thresholds_at_the_limit(beta2: float) -> None:
+    """rho_t is rounded up to its limit in the end, and is never beyond it."""
+    limit = reference.rho_inf(beta2)
+    nearby = [math.nextafter(limit, 0.0), limit, math.nextafter(limit, math.inf)]
+    for threshold in (*nearby, limit * (1 - 2.0**-47), limit * (1 + 2.0**-47), 2 * limit, math.inf):
+        assert first_adaptive_step(beta2, threshold) == reference.first_adaptive_step(beta2, threshold)
+    assert first_adaptive_step(beta2, nearby[1]) is not None
+    assert first_adaptive_step(beta2, nearby[2]) is None
+
+
+@pytest.mark.parametrize(("beta2", "threshold"), [(0.6, 1.0), (0.6, 4.0), (0.5, 1.0), (0.999, 1.0)])
+def test_a_limit_of_four_at_most_is_never_adaptive(beta2: float, threshold: float) -> None:
+    """rho_inf at beta2 = 0.6, one unit below 4, is 4 where its quotient is rounded."""
+    assert first_adaptive_step(beta2, threshold) == reference.first_adaptive_step(beta2, threshold)
+
+
+@pytest.mark.parametrize("beta2", [1 - 2.0**-53, 1 - 1e-12, 1 - 1e-6, 0.999])
+@pytest.mark.parametrize("threshold", [40.0, 999.5, 100_000.0])
+def test_far_first_steps(beta2: float, threshold: float) -> None:
+    first = first_adaptive_step(beta2, threshold)
+    if threshold > reference.rho_inf(beta2):
+        assert first is None
+        return
+    assert first is not None
+    with mpmath.workdps(60):
+        assert float(exact(first, beta2)[0]) >= threshold > float(exact(first - 1, beta2)[0])
+
+
+@pytest.mark.parametrize("beta2", [1 - 2.0**-53, 1 - 1e-9, 0.999, 0.8])
+@pytest.mark.parametrize("t", [3, 12, 1000])
+def test_the_exact_value_rounded_is_what_reaches(t: int, beta2: float) -> None:
+    right = float(exact(t, beta2)[0])
+    assert reaches(t, beta2, right)
+    assert reaches(t, beta2, math.nextafter(right, 0.0))
+    assert not reaches(t, beta2, math.nextafter(right, math.inf))
+
+
+def test_r_is_zero_where_rounding_lifts_rho_to_four() -> None:
+    found = 0
+    for t in range(5, 30):
+        low, high = 0.6, 0.8
+        while math.nextafter(low, 1) < high:
+            middle = (low + high) / 2
+            low, high = (middle, high) if exact(t, middle)[0] < 4 else (low, middle)
+        for beta2 in (low, high):
+            if rho_t(t, beta2) == 4.0 and rho_inf(beta2) > 4:
+                found += 1
+                assert r_t(t, beta2) == 0.0
+    assert found > 0
+
+
+def test_first_steps_are_remembered() -> None:
+    """The search takes microseconds, and happens at every step of every group."""
+    before = first_adaptive_step.cache_info().hits
+    first_adaptive_step(0.998, 5.0)
+    first_adaptive_step(0.998, 5.0)
+    assert first_adaptive_step.cache_info().hits > before
 
 
 def naive(t: int, beta2: float) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import mpmath
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 import radam
 import reference
 from radam.audit.strategies import betas
-from radam.schedule import Kind, Step
+from radam.schedule import Kind, Phase, Step, gathered, lr_on, step_at, steps_at
 
 OPTIMIZER = radam.RAdam([torch.nn.Parameter(torch.zeros(1))])
 ADAM = radam.Adam([torch.nn.Parameter(torch.zeros(1))])
@@ -102,7 +104,10 @@ def test_adam_to_the_last_bits(options: dict[str, Any], t: int) -> None:
     ],
 )
 def test_kinds_of_radam(t: int, options: dict[str, Any], kind: Kind) -> None:
-    assert OPTIMIZER.schedule(t, {**OPTIMIZER.defaults, **options}).kind is kind
+    step = OPTIMIZER.schedule(t, {**OPTIMIZER.defaults, **options})
+    assert step.kind is kind
+    if kind is Kind.HOLD:
+        assert (step.size, step.eps) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +116,14 @@ def test_kinds_of_radam(t: int, options: dict[str, Any], kind: Kind) -> None:
 )
 def test_kinds_of_adam(t: int, warmup: int, kind: Kind) -> None:
     assert ADAM.schedule(t, {**ADAM.defaults, "variance_warmup": warmup}).kind is kind
+
+
+@pytest.mark.parametrize("optimizer", [OPTIMIZER, ADAM])
+@pytest.mark.parametrize("options", [{}, {"degenerated_to_sgd": False}, {"variance_warmup": 3}, {"betas": (0.9, 0.5)}])
+def test_the_phases_begin_with_step_one(optimizer: radam.RAdam | radam.Adam, options: dict[str, Any]) -> None:
+    first, *others = optimizer.phases({**optimizer.defaults, **options})
+    assert first.first == 1
+    assert all(phase.first > 1 for phase in others)
 
 
 def test_momentum_counts_its_steps_from_the_end_of_the_warm_up() -> None:
@@ -147,3 +160,52 @@ def test_a_tensor_lr_takes_part_in_differentiation(t: int) -> None:
     assert derivative == pytest.approx(float(size.detach() / lr.detach()), rel=2.0**-23)
     with torch.no_grad():
         assert isinstance(OPTIMIZER.schedule(t, {**OPTIMIZER.defaults, "lr": lr}).size, float)
+
+
+phases = st.lists(st.tuples(st.sampled_from(Kind), st.integers(1, 4)), min_size=1, max_size=5).map(
+    lambda pairs: tuple(
+        Phase(first, kind)
+        for first, (kind, _) in zip(accumulate((n for _, n in pairs), initial=1), pairs, strict=False)
+    )
+)
+
+
+@given(schedule=phases, decays=betas(), optimized_update=st.booleans())
+def test_any_schedule_is_the_same_step_by_step_gathered_and_on_the_device(
+    schedule: Sequence[Phase], decays: tuple[float, float], optimized_update: bool
+) -> None:
+    """Kinds that come and go, which no optimizer has yet. Each of two sizes is as good as its formulas."""
+    group = {"lr": 0.1, "betas": decays, "eps": 1e-8, "optimized_update": optimized_update}
+    t = torch.arange(1, 22, dtype=torch.float64)
+    one_by_one = [step_at(int(step), schedule, group) for step in t]
+    for steps in (steps_at(t, schedule, group), gathered(one_by_one, schedule, t.device)):
+        for i, step in enumerate(one_by_one):
+            assert bool(steps.divides[i]) == (step.kind is Kind.ADAPTIVE)
+            if steps.moves is not None:
+                assert bool(steps.moves[i]) == (step.kind in (Kind.ADAPTIVE, Kind.MOMENTUM))
+            if steps.averages is not None:
+                assert bool(steps.averages[i]) == (step.kind is not Kind.VARIANCE_ONLY)
+            if step.kind in (Kind.ADAPTIVE, Kind.MOMENTUM):
+                error = reference.Adam(betas=decays, optimized_update=False).scalar_error(i + 1, "exact")
+                assert math.isclose(float(steps.size[i]), float(step.size), rel_tol=2.1 * error.size)
+            if step.kind is Kind.ADAPTIVE:
+                assert math.isclose(float(steps.eps[i]), step.eps, rel_tol=2.1 * error.eps)
+        kinds = {phase.kind for phase in schedule}
+        assert (steps.moves is None) == (kinds <= {Kind.ADAPTIVE, Kind.MOMENTUM})
+        assert (steps.averages is None) == (Kind.VARIANCE_ONLY not in kinds)
+
+
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_tensor_lr_stays_one_where_its_device_is(shape: tuple[int, ...], requires_grad: bool) -> None:
+    """Elsewhere the number of a tensor of the host is taken: no step waits for a copy."""
+    lr = torch.full(shape, 0.1, requires_grad=requires_grad)
+    here = lr_on(torch.device("cpu"), lr)
+    assert isinstance(here, torch.Tensor)
+    assert (here.shape, here.dtype, here.requires_grad) == ((), torch.float64, False)
+    assert here.item() == lr.item()
+    assert lr_on(torch.device("meta"), lr) == lr.item()
+    elsewhere = lr_on(torch.device("meta"), torch.full(shape, 0.1, device="meta"))
+    assert isinstance(elsewhere, torch.Tensor)
+    assert (elsewhere.shape, elsewhere.dtype, elsewhere.is_meta) == ((), torch.float64, True)
+    assert lr_on(torch.device("cpu"), 0.1) == 0.1

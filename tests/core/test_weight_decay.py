@@ -80,6 +80,15 @@ def test_the_terms_of_a_tensor_lr_are_those_of_its_number(decay: WeightDecay, lr
         assert tensor[0].dtype == torch.float64
 
 
+@pytest.mark.parametrize(
+    ("decay", "lr"), [(WeightDecay(), 0.1), (WeightDecay(0.5), 0.0), (WeightDecay(0.5, False), 0.1)]
+)
+def test_what_does_not_shrink_is_not_written_to(decay: WeightDecay, lr: float) -> None:
+    param, grad = torch.ones(3), torch.ones(3)
+    decay(param, grad, {"lr": lr})
+    assert (param._version, grad._version) == (0, 0)
+
+
 def test_the_group_wins_over_the_object() -> None:
     param = torch.tensor([8.0])
     group = {"lr": 0.5, "weight_decay": 0.5, "weight_decouple": True, "absolute": True}

@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = table(list(tallies.values()))
     print(text)
     if options.markdown:
-        options.markdown.write_text(text)
+        options.markdown.write_text(f"What `python -m tests.mutation.false_alarms` has printed so far.\n\n{text}")
     alarms = [(tally, alarm) for tally in tallies.values() for alarm in tally.alarms]
     for tally, alarm in alarms:
         print(f"{tally.subject}, {tally.dtype}: {alarm}")

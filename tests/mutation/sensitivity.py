@@ -43,6 +43,12 @@ SIZE = 256
 SMALLEST, LARGEST = 1e-17, 0.5
 
 
+HEADING = """What `python -m tests.mutation.sensitivity` has printed. A number is the smallest relative error that is seen;
+empty where the quantity plays no part.
+
+"""
+
+
 class Start(NamedTuple):
     """What a step starts from, in float64."""
 
@@ -181,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     text = table({point: smallest_seen(point) for point in points()})
     print(text)
     if options.markdown:
-        options.markdown.write_text(text)
+        options.markdown.write_text(HEADING + text)
     return 0
 
 

@@ -26,13 +26,13 @@ def arrays(*shape: int) -> st.SearchStrategy[np.ndarray[Any, Any]]:
 
 
 _family = {
-    "lr": st.one_of(st.just(0.0), st.floats(1e-4, 1.0)),
+    "lr": st.one_of(st.sampled_from([0.0, 1.0]), st.floats(1e-4, 1.0)),
     "betas": st.tuples(
         st.one_of(st.just(0.0), st.floats(0.0, 0.99)),
         st.one_of(st.sampled_from([0.0, 0.5, 0.6, 0.7, 0.75, 0.9, 0.999, 1 - 2.0**-20]), st.floats(0.0, 0.9999)),
     ),
-    "eps": st.sampled_from([1e-16, 1e-8, 1e-3]),
-    "weight_decay": st.sampled_from([0.0, 0.01, 0.3]),
+    "eps": st.sampled_from([1e-16, 1e-8, 1e-3, 1.0]),
+    "weight_decay": st.sampled_from([0.0, 0.01, 0.3, 1.0]),
     "weight_decouple": st.booleans(),
     "absolute": st.booleans(),
     "optimized_update": st.booleans(),

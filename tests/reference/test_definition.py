@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -11,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference.optimizers
-from reference import Adam, RAdam, adam, bias_correction, psi, radam, sigma
+from reference import Adam, RAdam, adam, bias_correction, first_order_variance, psi, radam, sigma
+from reference.definition import _sma_length, _variance_of_psi, _weights
 from tests.reference.data import SIZE, STEPS, adam_hyperparameters, arrays, radam_hyperparameters, to_mpf
 from tests.reference.running_error import Tracked, U, track_scalars
 
@@ -93,6 +96,53 @@ def test_sigma_and_psi_by_hand() -> None:
         psi([], 0.5)
     with pytest.raises(ValueError, match="amsgrad_of"):
         radam([1.0], [[1.0]], amsgrad_of="both")
+
+
+@pytest.mark.parametrize("beta", [1.0, 1.5, -0.1, math.nan])
+def test_beta_outside_its_range(beta: float) -> None:
+    for call in (
+        lambda: sigma([1.0], beta),
+        lambda: psi([1.0], beta),
+        lambda: radam([1.0], [[1.0]], betas=(beta, 0.9)),
+        lambda: radam([1.0], [[1.0]], betas=(0.9, beta)),
+    ):
+        with pytest.raises(ValueError, match=r"must be in \[0, 1\), but is"):
+            call()
+
+
+def test_a_number_is_no_history() -> None:
+    with pytest.raises(ValueError, match="at least one gradient"):
+        sigma(1.0, 0.5)
+
+
+@pytest.mark.parametrize("rho", [Fraction(5), Fraction(6), Fraction(1999)])
+def test_the_variance_of_psi_in_its_own_unit(rho: Fraction) -> None:
+    """r_t is a ratio of two, in which a factor would not be seen."""
+    assert _variance_of_psi(rho) == first_order_variance(rho) == rho / (2 * (rho - 2) * (rho - 4))
+
+
+def test_a_threshold_that_is_met_is_reached_unless_it_is_strict() -> None:
+    t, beta = 12, 0.8
+    gradients = np.linspace(1.0, 2.0, t)[:, None]
+    at = float(_sma_length(_weights(t, beta)))
+    met, strict = (
+        radam([0.0], gradients, lr=1.0, betas=(0.5, beta), threshold=at, strict=strict) for strict in (False, True)
+    )
+    assert met[:-1] == strict[:-1]
+    # A momentum step moves by sigma, to a number below 32 that is rounded once; an adaptive one by r_t sigma psi < 1.
+    assert strict[-2] - strict[-1] == pytest.approx(sigma(gradients, 0.5), abs=64 * U)
+    assert met[-2] - met[-1] < 1
+
+
+def test_other_numbers_become_float64() -> None:
+    gradients = [[7], [7], [14]]
+    for kind in (np.float32, np.uint8):
+        values = np.array(gradients, kind)
+        assert sigma(values, 0.5).dtype == psi(values, 0.5).dtype == np.float64
+        assert np.array_equal(sigma(values, 0.9), sigma(np.array(gradients, float), 0.9))
+        (first, *_) = radam(np.array([1], kind), values, lr=0.1, maximize=True)
+        assert first.dtype == np.float64
+        assert first == radam([1.0], np.array(gradients, float), lr=0.1, maximize=True)[0]
 
 
 CASE: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "amsgrad": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from reference import SGD, Adam, Oracle, RAdam, radam, rho_t
+from reference import SGD, Adam, Oracle, RAdam, adam, radam, rho_t
 from tests.reference.data import SIZE, STEPS, adam_hyperparameters, arrays, radam_hyperparameters, to_mpf
 from tests.reference.running_error import Tracked, track_scalars
 
@@ -213,6 +214,55 @@ def test_decay_by_hand() -> None:
     l2 = RAdam(lr=0.0, weight_decay=0.5, weight_decouple=False)
     assert l2.step(p, zero) == 2.0
     assert (l2.m, l2.v) == ((1 - 0.9) * 1.0, (1 - 0.999) * 1.0)  # at lr = 0 too, L2 enters the moments
+
+
+def test_coefficients_of_one_are_no_special_case() -> None:
+    p, zero = np.array([2.0]), np.zeros(1)
+    assert RAdam(lr=0.25, weight_decay=1.0).step(p, zero) == 1.5
+    assert RAdam(lr=1.0, weight_decay=0.25).step(p, zero) == 1.5
+    assert RAdam(lr=1.0, weight_decay=1.0).step(p, zero) == 0.0
+    assert RAdam(lr=0.25, weight_decay=1.0, absolute=True).step(p, zero) == 0.0
+    l2 = RAdam(weight_decay=1.0, weight_decouple=False)
+    l2.advance(p, zero)
+    assert l2.m == (1 - 0.9) * 2.0
+    assert SGD(lr=1.0, weight_decay=1.0).step(p, zero) == 0.0
+    sgd = SGD(lr=1.0, momentum=1.0)
+    assert sgd.step(sgd.step(p, np.ones(1)), np.ones(1)) == -1.0
+
+
+DEFAULTS: dict[str, Any] = {
+    "lr": 1e-3,
+    "betas": (0.9, 0.999),
+    "eps": 1e-16,
+    "weight_decay": 0.0,
+    "weight_decouple": True,
+    "absolute": False,
+    "optimized_update": True,
+    "amsgrad": False,
+    "maximize": False,
+    "amsgrad_of": "uncorrected",
+}
+RADAM_DEFAULTS = {"degenerated_to_sgd": True, "threshold": 5.0, "strict": False, "decay_when_skipped": True}
+
+
+@pytest.mark.parametrize(
+    ("function", "defaults"),
+    [
+        (Adam, {**DEFAULTS, "variance_warmup": 0}),
+        (adam, {**DEFAULTS, "variance_warmup": 0}),
+        (RAdam, {**DEFAULTS, **RADAM_DEFAULTS, "rectification": "paper"}),
+        (radam, {**DEFAULTS, **RADAM_DEFAULTS}),
+        (
+            SGD,
+            {"lr": 1e-3, "momentum": 0.0, "dampening": 0.0, "nesterov": False, "weight_decay": 0.0, "maximize": False},
+        ),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_defaults(function: Any, defaults: dict[str, Any]) -> None:
+    """Those of RAdam are its authors'; both oracles have the same."""
+    parameters = inspect.signature(function).parameters.values()
+    assert {x.name: x.default for x in parameters if x.kind is x.KEYWORD_ONLY} == defaults
 
 
 def test_variance_warmup() -> None:

@@ -150,7 +150,29 @@ def test_first_adaptive_step_at_and_beyond_the_limit() -> None:
     assert first_adaptive_step(0.75, 7, strict=True) is None
     assert first_adaptive_step(0.75, math.inf) is None
     assert first_adaptive_step(0.6, 1) is None  # rho_inf <= 4: never adaptive, whatever the threshold
+    assert first_adaptive_step(Fraction(3, 5), 1) is None  # rho_inf = 4 exactly
     assert first_adaptive_step(0.999, 1) == 1
+
+
+def test_first_adaptive_step_beyond_the_sums_that_are_kept() -> None:
+    t = first_adaptive_step(0.9999, 7500.0)
+    assert t is not None
+    assert t > 8192
+    assert rho_t(t, 0.9999) >= 7500.0 > rho_t(t - 1, 0.9999)
+
+
+def test_what_was_asked_for_before_does_not_matter() -> None:
+    rho_t(9000, 0.65)  # the last power is 0 to all bits that are carried
+    assert first_adaptive_step(0.65, 4) == 8
+
+
+def test_a_limit_that_is_rounded_up_may_never_be_reached() -> None:
+    """rho_inf = 63 is halfway between two numbers of 5 bits, and goes up to 64; every rho_t goes down to 62."""
+    with mpmath.workprec(5):
+        beta = mpmath.mpf(31) / 32
+        assert rho_inf(beta) == 64
+        assert rho_t(9000, beta) == 62
+        assert first_adaptive_step(beta, 64) is None
 
 
 @settings(deadline=None, max_examples=100)

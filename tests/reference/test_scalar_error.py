@@ -184,6 +184,95 @@ def test_ordinary_hyperparameters_are_decided_and_sharp() -> None:
                 assert RAdam(betas=(0.9, b2), threshold=threshold).scalar_error(t, "exact").size < 3e-13
 
 
+def factor(d: Any) -> Any:
+    """l(d) of the docstring."""
+    return -mpmath.log(1 - d) if d < 1 else mpf("inf")
+
+
+def documented(t: int, times: tuple[int, int], b1: float, b2: float, scalars: str) -> dict[str, Any]:
+    """The formulas in the docstring of `RAdam.scalar_error`, as they stand there, in arbitrary precision."""
+    u = mpf(2) ** -53
+    rho, limit = mpf(rho_t(t, b2)), mpf(rho_inf(b2))
+
+    def correction(t: int, b: float) -> tuple[Any, Any, Any]:
+        """d(P)/P, d(bc)/bc and T."""
+        P = mpf(b) ** t
+        bc = 1 - P
+        if b == 0:
+            return mpf(0), 2 * u, mpf(0)
+        d_P = (4 - 3 * t * mpmath.log(b)) * u * P
+        return d_P / P, (d_P + 2 * u * bc + u * d_P) / bc, 2 * t * P / bc
+
+    if scalars == "exact":
+        d_rho, d_limit, d_bc1, d_bc2 = 8 * u * rho, 4 * u * limit, 4 * u, 4 * u
+    else:
+        relative, _, T = correction(t, b2)
+        d_bc1, d_bc2 = correction(times[0], b1)[1], correction(times[1], b2)[1]
+        d_limit = 3 * u * (limit + 1)
+        d_T = T * mpmath.expm1(factor(relative) + factor(d_bc2) + 3 * u) if T else mpf(0)
+        d_rho = d_limit + d_T + u * (rho + d_limit + d_T)
+    log_r = 10 * u
+    useful = d_rho < (rho - 4) / 2 and d_limit < (limit - 4) / 2
+    if useful:
+        for value, d in ((rho, d_rho), (limit, d_limit)):
+            log_r += sum(factor((d + u * abs(value - c)) / (value - c)) for c in (4, 2, 0)) / 2
+    log_bc1, log_bc2 = factor(d_bc1), factor(d_bc2)
+    return {
+        "rho": d_rho,
+        "limit": d_limit,
+        "useful": useful,
+        "rectified": mpmath.expm1(log_r + log_bc2 / 2 + log_bc1 + 6 * u) if useful else mpf("inf"),
+        "adam": mpmath.expm1(log_bc2 / 2 + log_bc1 + 6 * u),
+        "momentum": mpmath.expm1(log_bc1 + 3 * u),
+        "eps": mpmath.expm1(log_bc2 / 2 + 3 * u),
+        "bc2": mpmath.expm1(log_bc2),
+    }
+
+
+@pytest.mark.parametrize("scalars", ["textbook", "exact"])
+def test_the_bounds_are_those_of_the_docstring(scalars: Any) -> None:
+    """Evaluated in float64 by at most 256 roundings of positive terms, where no l(d) is near its pole."""
+
+    def same(computed: float, right: Any) -> bool:
+        if computed == math.inf or right == mpf("inf"):
+            return computed == right
+        return bool(right > 1e-3) or bool(abs(computed - right) <= 256 * mpf(2) ** -53 * right)
+
+    with mpmath.workprec(BITS):
+        for t, b1, b2 in (*cases(300), (10**6, 0.9, 0.9), (40_000, 0.9, 0.75)):
+            where = (t, b1, b2)
+            right = documented(t, (t, t), b1, b2, scalars)
+            for optimized_update in (False, True):
+                for amsgrad_of in ("uncorrected", "corrected"):
+                    adam = Adam(
+                        betas=(b1, b2),
+                        optimized_update=optimized_update,
+                        amsgrad=True,
+                        amsgrad_of=amsgrad_of,  # type: ignore[arg-type]
+                    ).scalar_error(t, scalars)
+                    scaled = optimized_update == (amsgrad_of == "corrected")
+                    assert same(adam.eps, right["eps"] if scaled else mpf(2) ** -53), where
+                    assert same(adam.size, right["adam"]), where
+                    assert same(adam.bc2, right["bc2"]), where
+                    assert (adam.rho, adam.decided) == (0.0, True)
+            for threshold in (4.0, 5.0, 7.5):
+                radam = RAdam(betas=(b1, b2), threshold=threshold)
+                error, branch = radam.scalar_error(t, scalars), radam.branch(t)
+                rho, limit = mpf(rho_t(t, b2)), mpf(rho_inf(b2))
+                assert same(error.rho, right["rho"]), where
+                assert same(error.size, right["rectified" if branch == "adaptive" else "momentum"]), where
+                away = abs(rho - threshold) / (right["rho"] + 4 * mpf(2) ** -53 * rho)
+                away = min(away, abs(limit - 4) / right["limit"])
+                if branch == "adaptive" and not right["useful"]:
+                    away = mpf(0)
+                if abs(away - 1) > 1e-9:
+                    assert error.decided == (away > 1), where
+        warm = Adam(betas=(0.99, 0.9), variance_warmup=7, optimized_update=False)
+        right = documented(19, (12, 19), 0.99, 0.9, scalars)
+        assert same(warm.scalar_error(19, scalars).size, right["adam"])
+        assert warm.scalar_error(7, scalars).size == 0
+
+
 def test_undecided_at_equality() -> None:
     t, b2 = 12, 0.8
     for strict in (False, True):

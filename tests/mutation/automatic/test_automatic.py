@@ -1,0 +1,202 @@
+"""The mutation of source files: what is imported is the mutant, tests kill it or not, and reasons are checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("cosmic_ray")
+
+from tests.mutation.automatic import __main__ as command
+from tests.mutation.automatic import mutations, order, reasons, running
+from tests.mutation.automatic.mutations import Mutant, Place
+from tests.mutation.automatic.running import Unmutated
+from tests.mutation.forking import Done, each_in_a_process
+
+SOURCE = '''"""What is 1 + 1?"""
+
+from __future__ import annotations
+
+
+class Sum:
+    def of(self, x: int | float, y: int) -> int:
+        """x + y"""
+        if y == 0:
+            raise ValueError(f"{x + y} needs no sum")
+        return x + y
+
+
+def doubled(x):
+    total = 0 * 7
+    for _ in range(2):
+        total += x
+    return total
+'''
+TESTS = """
+from package.module import Sum, doubled
+
+
+def test_a_sum():
+    assert Sum().of(2, 3) == 5
+
+
+def test_twice():
+    assert doubled(3) == 6
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of one module and its tests in the place of this one."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").touch()
+    (tmp_path / "package" / "module.py").write_text(SOURCE)
+    (tmp_path / "test_module.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = deep\n")
+    (tmp_path / "conftest.py").write_text(
+        "from hypothesis import settings\nsettings.register_profile('find', max_examples=2)\n"
+    )
+    for module in (mutations, running):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def in_a_process(work: Callable[[Any], Any], task: object) -> Any:
+    (done,) = each_in_a_process(work, [task], 1, 60.0)
+    assert not done.trouble, done.trouble
+    return done.result
+
+
+def mutant(becomes: str) -> Mutant:
+    (found,) = [one for one in mutations.mutants("package/module.py") if one.place.becomes == becomes]
+    return found
+
+
+@pytest.mark.usefixtures("package")
+def test_the_mutants_of_a_file() -> None:
+    found = {(one.place.within, one.place.line, one.place.becomes) for one in mutations.mutants("package/module.py")}
+    assert ("Sum.of", "return x + y", "return x - y") in found
+    assert ("Sum.of", "if y == 0:", "if y != 0:") in found
+    assert ("doubled", "for _ in range(2):", "for _ in []:") in found
+    assert not [line for _, line, _ in found if "raise" in line or "def" in line or '"""' in line]
+    assert len({one.name for one in mutations.mutants("package/module.py")}) == len(found)
+
+
+@pytest.mark.usefixtures("package")
+def test_what_a_child_imports_is_the_mutant() -> None:
+    def work(one: Mutant) -> tuple[int, bool, bool]:
+        running.serve(one.place.file, one.source)
+        module = sys.modules["package.module"]
+        return module.Sum().of(2, 3), module.__file__ == str(mutations.ROOT / one.place.file), "conftest" in sys.modules
+
+    assert in_a_process(work, mutant("return x * y"))[:2] == (6, True)
+    assert "package.module" not in sys.modules
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("becomes", "by"),
+    [
+        ("return x * y", "test_module.py::test_a_sum"),
+        ("for _ in []:", "test_module.py::test_twice"),
+        ("total = 0 * 8", None),
+    ],
+)
+def test_a_wrong_line_is_killed_and_an_equivalent_one_survives(becomes: str, by: str | None) -> None:
+    killer, seconds = in_a_process(lambda one: running.judge(one, ["test_module.py"], 60.0), mutant(becomes))
+    assert (killer.by if killer else None) == by
+    assert seconds > 0
+
+
+def test_an_endless_loop_is_not_waited_for(package: Path) -> None:
+    (package / "test_module.py").write_text("def test_loop():\n    while True:\n        pass\n")
+    killer, seconds = in_a_process(lambda one: running.judge(one, ["test_module.py"], 2.0), mutant("return x * y"))
+    assert killer.by == "test_module.py::test_loop"
+    assert running.TOO_LONG in killer.why
+    assert seconds < 30
+
+
+@pytest.mark.parametrize(("usual", "outcome"), [(1.0, "timeout"), (30.0, "trouble")])
+def test_too_long_is_killed_only_if_the_right_source_is_fast(
+    usual: float, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place("package/module.py", "", "x", "y")
+    one = Mutant(place, 0, "NumberReplacer", 1, "")
+
+    def late(*_: object) -> list[Done[Mutant]]:
+        return [Done(one, None, "it took more than 60 s", 60.0)]
+
+    monkeypatch.setattr(running, "each_in_a_process", late)
+    right = {"t": Unmutated("t", usual, True)}
+    (verdict,) = running.judge_all([one], lambda _: ["t"], right, 1, 60.0)
+    assert verdict.outcome == outcome
+
+
+@pytest.mark.usefixtures("package")
+def test_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """1 for a survivor without a reason, 1 for a reason without a survivor, 0 where they match."""
+    survivors = [one for one in mutations.mutants("package/module.py") if one.place.becomes.startswith("total = 0 * ")]
+
+    def judge(waiting: Sequence[Mutant], log: command.Log, jobs: int, limit: float) -> None:
+        log.add(Unmutated("test_module.py", 1.0, True))
+        for one in waiting:
+            log.add(running.Verdict(one.name, "survived" if one in survivors else "killed", "test", "", 1.0))
+
+    def status(becomes: Sequence[str], *arguments: str) -> int:
+        entry = {"file": "package/module.py", "within": "doubled", "line": "total = 0 * 7", "reason": "0 is 0."}
+        text = "[[equivalent]]\n" + "".join(f'{name} = "{value}"\n' for name, value in entry.items())
+        (tmp_path / "equivalent.toml").write_text(text + f"becomes = {list(becomes)}\n")
+        read = reasons.read
+        with monkeypatch.context() as patch:
+            patch.setattr(reasons, "read", lambda: read(tmp_path / "equivalent.toml"))
+            return command.main(["package/module.py", *arguments])
+
+    monkeypatch.setattr(command, "_judge", judge)
+    monkeypatch.setattr(command, "core", lambda: ["package/module.py"])
+    monkeypatch.setattr(command, "tests_of", lambda *_: ["test_module.py"])
+    right = [one.place.becomes for one in survivors]
+    assert len(right) == 2
+    assert status(right, "--markdown", str(tmp_path / "results.md")) == 0
+    assert "| 2 | 0 |" in (tmp_path / "results.md").read_text()
+    assert status(right[:1]) == 1
+    assert f"survived: package/module.py:15: `total = 0 * 7` becomes `{right[1]}`" in capsys.readouterr().out
+    assert status([*right, "total = 1 * 7"]) == 1
+    assert "no survivor needs its reason" in capsys.readouterr().out
+    assert status([*right, "what was never a mutant"]) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[equivalent]]\nfile = "a.py"\nwithin = ""\nline = "x"\nbecomes = ["y"]\nreason = " "\n',
+        '[[equivalent]]\nfile = "a.py"\nwithin = ""\nline = "x"\nbecomes = ["y", "y"]\nreason = "why"\n',
+        '[[equivalent]]\nfile = "a.py"\nline = "x"\nbecomes = ["y"]\nreason = "why"\n',
+    ],
+    ids=["no reason", "twice", "no place"],
+)
+def test_reasons_that_cannot_be_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "equivalent.toml").write_text(text)
+    with pytest.raises(ValueError, match="reason"):
+        reasons.read(tmp_path / "equivalent.toml")
+
+
+def test_every_reason_is_of_a_mutant_that_there_is() -> None:
+    """Of the small files; the command looks at all."""
+    small = ("radam/kernels/slot.py", "radam/kernels/threads.py", "radam/weight_decay.py")
+    known = reasons.read()
+    there = [one for file in small for one in mutations.mutants(file)]
+    assert known.stale([], [], there) == []
+    assert {place.file for place in known.by_place} <= set(mutations.core())
+
+
+def test_every_file_of_the_core_has_tests() -> None:
+    for file in mutations.core():
+        if file not in command.UNJUDGED:
+            assert [name for name in order.tests_of(file) if name.startswith("tests/")], file
+            names = " ".join(order.tests_of(file)).split()
+            assert all((mutations.ROOT / name.partition("::")[0]).exists() for name in names), file
