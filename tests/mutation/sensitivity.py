@@ -43,7 +43,8 @@ SIZE = 256
 SMALLEST, LARGEST = 1e-17, 0.5
 
 
-HEADING = """What `python -m tests.mutation.sensitivity` has printed. A number is the smallest relative error that is seen;
+HEADING = """\
+What `python -m tests.mutation.sensitivity` has printed. A number is the smallest relative error that is seen;
 empty where the quantity plays no part.
 
 """
