@@ -33,15 +33,16 @@ def _subject(one: Mistake) -> Subject:
     return subject
 
 
-def _found(one: Mistake) -> str:
-    found, _ = by_audit(functools.partial(_subject, one), BASE)
-    return found.by if found else ""
+def found(one: Mistake) -> str:
+    """The check, and its setting, by which a mutant is found; "" where none does."""
+    how, _ = by_audit(functools.partial(_subject, one), BASE)
+    return how.by if how else ""
 
 
 def judge(jobs: int, limit: float) -> Judged:
     """Run the checks on each until one fails that torch's RAdam passes as it is. One test, therefore."""
     result = Judged(OURS, {OURS: "passed"})
-    for done in each_in_a_process(_found, of("torch"), jobs, limit):
+    for done in each_in_a_process(found, of("torch"), jobs, limit):
         caught = [OURS] if done.result else []
         result.verdicts.append(Verdict(done.task.name, caught, {}, [], done.trouble, done.seconds))
         said = f"caught by {done.result}" if caught else "survives"

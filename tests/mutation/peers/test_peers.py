@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.mutation.peers import torch_
+from tests.mutation.mutant import base_source, patched_source
+from tests.mutation.peers import ours, torch_
 from tests.mutation.peers.mistakes import MISTAKES, ONE_PATH, Mistake, common, counts, of
 from tests.mutation.peers.patching import patched, patched_modules, section, source_of
 from tests.mutation.peers.peer import Numbers, differing, path_of
@@ -137,3 +138,12 @@ def test_a_score_counts_what_a_test_has_caught() -> None:
 def test_numbers_differ_by_more_than_rounding(values: list[float], differs: bool) -> None:
     given: Mapping[str, list[float]] = {"loop: a": values}
     assert bool(differing({"loop: a": [1.0, 2.0]}, given, 1e-9)) == differs
+
+
+def test_ours_are_the_same_mutants() -> None:
+    for one in of("torch"):
+        assert patched_source(ours.mutant(one)) != base_source(ours.BASE), one.name
+
+
+def test_ours_says_by_which_check_a_mutant_is_found() -> None:
+    assert ours.found(next(one for one in of("torch") if one.name == "beta1_for_v")).startswith("every_step[")
