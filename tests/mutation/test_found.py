@@ -15,7 +15,7 @@ SAMPLE = (
     "size_times_one_plus_1e10",
     "adam_amsgrad_not_kept",
     "torch_radam_eps_of_defaults",
-    "in_loop_adaptive_eps_doubled",
+    "in_loop_eps_inside_root",
 )
 
 
