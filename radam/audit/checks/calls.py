@@ -308,6 +308,8 @@ def _plain(run: Run) -> dict[str, Any]:
         options["eps"] = max(options["eps"], 1e-8)
     if "betas" in options:
         options["betas"] = (0.9, 0.99)
+    if "degenerated_to_sgd" in options:
+        options["degenerated_to_sgd"] = True
     return options
 
 
