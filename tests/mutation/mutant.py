@@ -69,6 +69,16 @@ class Mutant:
     scenario: Scenario
 
 
+def adding(mutants: list[Mutant], base: str, part: str | None = None) -> Callable[..., None]:
+    """What adds mutants of a base to a list: by name, part (if not given for all), sentence, scenario and edits."""
+
+    def add(name: str, *rest: Any) -> None:
+        own, why, scenario, *edits = rest if part is None else (part, *rest)
+        mutants.append(Mutant(name, base, own, tuple(edits), why, scenario))
+
+    return add
+
+
 # --- building --------------------------------------------------------------------------------------------------------
 
 _PREFIX = f"{__package__}.wrong_"
@@ -252,6 +262,11 @@ def wave(t: int, index: int, param: Tensor) -> Tensor:
 
 def scaled(factor: float) -> Callable[[int, int, Tensor], Tensor]:
     return lambda t, index, param: wave(t, index, param) * factor
+
+
+def fading(t: int, index: int, param: Tensor) -> Tensor:
+    """One large gradient, then small ones: the running maximum matters."""
+    return wave(t, index, param) * (10.0 if t == 2 else 0.1)
 
 
 @dataclass

@@ -20,8 +20,10 @@ from tests.mutation.mutant import (
     Observation,
     Run,
     Scenario,
+    adding,
     attempt,
     drive,
+    fading,
     optimizer_of,
     refusal_of,
     reload,
@@ -34,9 +36,7 @@ from tests.mutation.mutant import (
 MUTANTS: list[Mutant] = []
 
 
-def adam(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_adam", part, edits, why, scenario))
-
+adam = adding(MUTANTS, "right_adam")
 
 # The texts that edits aim at.
 BIAS1 = "bias1 = 1.0 - beta1**t\n"
@@ -69,11 +69,6 @@ DECAYED = drive(lr=0.1, weight_decay=0.2, decoupled_weight_decay=True)
 L2ED = drive(lr=0.1, weight_decay=0.2)
 PAIR = ((0.0, 0.5, -1.0), (1.0, -0.25))
 FLOAT32 = "float(torch.tensor({}, dtype=torch.float32))"
-
-
-def fading(t: int, index: int, param: Tensor) -> Tensor:
-    """One large gradient, then small ones: the running maximum matters."""
-    return wave(t, index, param) * (10.0 if t == 2 else 0.1)
 
 
 AMSGRAD = drive(10, amsgrad=True, betas=(0.9, 0.9), grads=fading)

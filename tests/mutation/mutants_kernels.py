@@ -8,6 +8,7 @@ What lists share, the slot, and the schedule by numbers serve more than one kern
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,20 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.mutation.mutant import Module, Mutant, Observation, Run, Scenario, drive, scaled, wave
+from tests.mutation.mutant import Module, Mutant, Observation, Run, Scenario, adding, drive, fading, scaled, wave
 
 MUTANTS: list[Mutant] = []
 
 
-def within(base: str) -> Callable[..., None]:
-    """What adds mutants of one file of the package."""
-
-    def add(name: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-        MUTANTS.append(Mutant(name, base, "one path", edits, why, scenario))
-
-    return add
-
-
+within = functools.partial(adding, MUTANTS, part="one path")
 loop = within("radam.kernels.loop")
 foreach = within("radam.kernels.foreach")
 fused = within("radam.kernels.fused")
@@ -64,11 +57,6 @@ def by_default(steps: int = 10, **hyper: Any) -> Scenario:
 
 def by_capturable(steps: int = 10, **hyper: Any) -> Scenario:
     return drive(steps, **{"betas": (0.9, 0.9), "capturable": True, **hyper})
-
-
-def fading(t: int, index: int, param: Tensor) -> Tensor:
-    """One large gradient, then small ones: the running maximum matters."""
-    return wave(t, index, param) * (10.0 if t == 2 else 0.1)
 
 
 def absent(t: int, index: int, param: Tensor) -> Tensor | None:

@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import torch
 
-from tests.mutation.mutant import Mutant, Scenario, drive, reload, scaled, set_option, wave
+from tests.mutation.mutant import Mutant, adding, drive, fading, reload, scaled, set_option, wave
 
 MUTANTS: list[Mutant] = []
 
 
-def loop(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_loop", part, edits, why, scenario))
-
-
-def foreach(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_foreach", part, edits, why, scenario))
-
+loop = adding(MUTANTS, "right_loop")
+foreach = adding(MUTANTS, "right_foreach")
 
 PLAIN = drive()
 FLOAT32 = "float(torch.tensor({}, dtype=torch.float32))"
@@ -1093,11 +1088,6 @@ foreach(
 )
 
 # --- amsgrad ---------------------------------------------------------------------------------------------------------
-
-
-def fading(t: int, index: int, param: torch.Tensor) -> torch.Tensor:
-    """One large gradient, then small ones: the running maximum matters."""
-    return wave(t, index, param) * (10.0 if t == 2 else 0.1)
 
 
 AMS = drive(12, amsgrad=True, betas=(0.9, 0.9), grads=fading)

@@ -19,8 +19,10 @@ from tests.mutation.mutant import (
     Observation,
     Run,
     Scenario,
+    adding,
     attempt,
     drive,
+    fading,
     refusal_of,
     reload,
     scaled,
@@ -37,19 +39,13 @@ from tests.mutation.mutants_numbers import (
     INCREMENT,
     LR,
     STATE,
-    fading,
 )
 
 MUTANTS: list[Mutant] = []
 
 
-def loop(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_loop", part, edits, why, scenario))
-
-
-def foreach(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_foreach", part, edits, why, scenario))
-
+loop = adding(MUTANTS, "right_loop")
+foreach = adding(MUTANTS, "right_foreach")
 
 # --- plumbing --------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.mutation.mutant import Module, Mutant, Observation, Run, Scenario, drive, scaled, wave
+from tests.mutation.mutant import Module, Mutant, Observation, Run, Scenario, adding, drive, scaled, wave
 from tests.mutation.mutants_numbers import (
     ADAPT,
     DECAY,
@@ -31,13 +31,8 @@ from tests.mutation.mutants_numbers import (
 MUTANTS: list[Mutant] = []
 
 
-def loop(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_loop", part, edits, why, scenario))
-
-
-def foreach(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_foreach", part, edits, why, scenario))
-
+loop = adding(MUTANTS, "right_loop")
+foreach = adding(MUTANTS, "right_foreach")
 
 LOOK = "                    if grad is None:\n                        continue\n"
 STEP_ONE = "self._step_one(p, grad, group)\n        return loss"

@@ -16,8 +16,10 @@ from tests.mutation.mutant import (
     Observation,
     Run,
     Scenario,
+    adding,
     attempt,
     drive,
+    fading,
     optimizer_of,
     refusal_of,
     reload,
@@ -29,13 +31,8 @@ from tests.mutation.mutant import (
 MUTANTS: list[Mutant] = []
 
 
-def radam(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "torch.optim.radam", part, edits, why, scenario))
-
-
-def adamw(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "torch.optim.adamw", part, edits, why, scenario))
-
+radam = adding(MUTANTS, "torch.optim.radam")
+adamw = adding(MUTANTS, "torch.optim.adamw")
 
 # --- scenarios -------------------------------------------------------------------------------------------------------
 
@@ -66,11 +63,6 @@ def without_grad(run: Run) -> None:
 
 def by_autograd(steps: int = 8, **hyper: Any) -> Scenario:
     return drive(steps, differentiable=True, events={1: without_grad}, **hyper)
-
-
-def fading(t: int, index: int, param: Tensor) -> Tensor:
-    """One large gradient, then small ones: the running maximum matters."""
-    return wave(t, index, param) * (10.0 if t == 2 else 0.1)
 
 
 def absent(t: int, index: int, param: Tensor) -> Tensor | None:

@@ -19,9 +19,10 @@ from tests.mutation.mutant import (
     Mutant,
     Observation,
     Run,
-    Scenario,
+    adding,
     attempt,
     drive,
+    fading,
     refusal_of,
     reload,
     scaled,
@@ -51,7 +52,6 @@ from tests.mutation.mutants_numbers import (
     M,
     V,
     absent,
-    fading,
     jump,
 )
 from tests.mutation.mutants_objects import CLOSE, LOADED, LR_CHECK, THRESHOLDS
@@ -60,13 +60,8 @@ from tests.mutation.mutants_tensors import COMPLEX_AMS, LOOK, PLAIN_GRAD, kept_g
 MUTANTS: list[Mutant] = []
 
 
-def loop(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_loop", part, edits, why, scenario))
-
-
-def foreach(name: str, part: str, why: str, scenario: Scenario, *edits: tuple[str, str]) -> None:
-    MUTANTS.append(Mutant(name, "right_foreach", part, edits, why, scenario))
-
+loop = adding(MUTANTS, "right_loop")
+foreach = adding(MUTANTS, "right_foreach")
 
 # The texts of right_foreach that edits aim at.
 LIST_SCALARS = "bias1, bias2, r = scalars(group, t)\n        lr"
