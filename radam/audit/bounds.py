@@ -136,6 +136,12 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
     def _rounding(self, value: Array) -> Array:
         return self.k * self.precision.unit_roundoff * np.abs(value) + self.precision.smallest_subnormal
 
+    def _underflow(self, partial: Array) -> Array:
+        """What underflows within a product or quotient, in any order of its factors: k times, each time by a subnormal
+        that the factors still to come multiply.
+        """
+        return self.k * self.precision.smallest_subnormal * partial
+
     def _result(
         self, value: Array, error: Array, *operands: Tracked, exact: Any = False, partial: Array | None = None
     ) -> Tracked:
@@ -196,19 +202,19 @@ def _subtract(a: Tracked, b: Tracked) -> Tracked:
 def _multiply(a: Tracked, b: Tracked) -> Tracked:
     exact = _is_exactly(a, 0.0) | _is_exactly(b, 0.0) | _is_exactly(a, 1.0) | _is_exactly(b, 1.0)
     error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
-    # In another order of a longer product the factor meets a result that underflowed before.
-    error = error + np.where(exact, 0.0, a.precision.smallest_subnormal * (np.abs(a.value) + np.abs(b.value)))
-    return a._result(a.value * b.value, error, a, b, exact=exact, partial=a.partial * b.partial)
+    partial = a.partial * b.partial
+    error = error + np.where(exact, 0.0, a._underflow(partial))
+    return a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
 
 
 def _divide(a: Tracked, b: Tracked) -> Tracked:
     quotient = a.value / b.value
     least = np.abs(b.value) - b.error
     error = np.where(least > 0, (a.error + np.abs(quotient) * b.error) / least, np.inf)
-    error = error + a.precision.smallest_subnormal * (1.0 / np.maximum(least, 0.0) + np.abs(a.value))
     # A quotient whose divisor is exactly zero is inf or NaN by IEEE 754, with nothing to bound.
     by_zero = _is_exactly(b, 0.0)
-    partial = np.where(by_zero, 1.0, a.partial * np.maximum(1.0 / np.abs(b.value), 1.0))
+    partial = np.where(by_zero, 1.0, a.partial * np.maximum(1.0 / np.maximum(least, 0.0), 1.0))
+    error = error + a._underflow(partial)
     return a._result(quotient, np.where(by_zero, 0.0, error), a, b, exact=by_zero, partial=partial)
 
 

@@ -214,6 +214,20 @@ def test_every_usual_order_of_an_update_is_within(name: str, order: str, size: f
     assert_within("p", UPDATES[order](arrays["p"], arrays["m"], arrays["v"], size, e), expected)
 
 
+@pytest.mark.parametrize(("size", "e"), [(100.0, 4.0), (1e6, 300.0), (1e-3, 1e-3), (1.0, 1.0)])
+@pytest.mark.parametrize("order", UPDATES)
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_every_usual_order_of_an_update_that_underflows_is_within(name: str, order: str, size: float, e: float) -> None:
+    """What a quotient loses is multiplied by a large step afterwards, or was never lost: the order decides."""
+    tiny = PRECISIONS[name].smallest_subnormal
+    zero = torch.zeros(400, dtype=TORCH[name])
+    m, v = (torch.arange(400, dtype=torch.float64) * tiny).to(TORCH[name]), zero
+    expected = tracked(zero, name, 4) - size * tracked(m, name, 4) / (np.sqrt(tracked(v, name, 4)) + e)  # type: ignore[call-overload, operator]
+    assert_within("p", UPDATES[order](zero, m, v, size, e), expected)
+    widest = expected.error / tiny - 16 * 2.0**-24 * np.arange(400) * size / e  # the roundings of what does not vanish
+    assert widest.max() <= 4 * (3 * max(size, 1.0) * max(1 / e, 1.0) + 2)
+
+
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
 def test_one_rounding_into_narrow_storage_is_within(name: str) -> None:
     """The update in float32 from a half precision parameter, rounded once; two roundings exceed the bound."""
