@@ -81,9 +81,10 @@ def failed(report: Report) -> list[str]:
 # A class of which nothing is known
 
 
+@pytest.mark.deep
 def test_a_class_never_seen_is_checked_without_a_word_of_its_author() -> None:
     """At least 25 checks; those that need an oracle are skipped and say so."""
-    report = audit(Unseen, max_examples=6, figures=False)
+    report = audit(Unseen, max_examples=3, figures=False)
     assert failed(report) == []
     assert report.passed
     assert len(report.checks_run) >= 25, report.closing_line()
@@ -126,7 +127,7 @@ def test_an_argument_of_which_nothing_is_known_is_named() -> None:
     [
         ("torch.optim:SGD", {"capturable", "half", "late_amsgrad"}),
         ("torch.optim:RAdam", {"fused", "capturable", "half", "late_amsgrad"}),
-        ("torch.optim:Adagrad", {"narrow_half"} & set()),
+        ("torch.optim:Adagrad", set()),
         ("radam:RAdam", {"narrow_half"}),
         (
             "tests.audit.test_auditing:Unseen",

@@ -264,6 +264,7 @@ def test_whatever_a_subject_does_is_a_failed_test(suite: pytest.Pytester, name: 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+@pytest.mark.deep
 def test_the_real_suite_fails_by_a_subject_that_raises(tmp_path: Path) -> None:
     tmp_path.joinpath("optimizers_under_test.py").write_text(OPTIMIZERS, encoding="utf-8")
     result = subprocess.run(

@@ -87,9 +87,10 @@ def assert_made_at_once(counts: list[int], backend: str) -> None:
 # The numbers
 
 
+@pytest.mark.deep
 @backends
-@pytest.mark.parametrize("capturable", [False, pytest.param(True, marks=pytest.mark.deep)])
-@pytest.mark.parametrize("cls", [next(iter(GROUPS)), *(pytest.param(c, marks=pytest.mark.deep) for c in [*GROUPS][1:])])
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("cls", GROUPS)
 def test_every_option_in_every_dtype(cls: Any, capturable: bool, backend: str) -> None:
     """In lock-step, across the boundary of each group, by one graph."""
     groups = [

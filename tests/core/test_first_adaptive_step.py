@@ -48,8 +48,9 @@ def test_first_adaptive_step(beta2: float, threshold: float, first: int | None, 
     assert adaptive == list(range(first or STEPS + 1, STEPS + 1))
 
 
+@pytest.mark.deep
 @backends
-@pytest.mark.parametrize("capturable", [False, pytest.param(True, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("capturable", [False, True])
 def test_first_adaptive_step_of_a_compiled_step(capturable: bool, backend: str) -> None:
     """Every beta2 and threshold, each a group: one graph for all of them and for all steps, with beta2 as it is."""
     torch.compiler.reset()

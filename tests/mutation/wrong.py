@@ -2,7 +2,8 @@
 
 Those with RAdam's constructor are classes. Each is built on first use, as a module of its own that also holds the
 `WeightDecay` that belongs to it: `sys.modules[NAME.__module__]`. Those with the constructor of one of torch's
-optimizers are Subjects.
+optimizers are Subjects. dir() does not list them: whoever looks at everything in a module, as pytest does, would build
+them all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,3 @@ def __getattr__(name: str) -> Any:
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise AttributeError(f"module {__name__!r} has no mutant {name!r}{hint}")
     return judged_as(build(BY_NAME[name]), BY_NAME[name].base, f"{__name__}:{name}")
-
-
-def __dir__() -> list[str]:
-    return sorted(BY_NAME)

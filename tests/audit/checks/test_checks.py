@@ -54,7 +54,7 @@ def _torch_adam() -> Subject:
 @pytest.fixture(autouse=True)
 def _around_each(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Little time for smaller examples; and what a wrong optimizer, or its reproduction, leaves behind is put right."""
-    monkeypatch.setattr("radam.audit.auditing.SMALLER", 0.3)
+    monkeypatch.setattr("radam.audit.auditing.SMALLER", 0.1)
     default = torch.get_default_dtype()
     yield
     torch.set_default_dtype(default)

@@ -83,6 +83,7 @@ def test_an_unpatched_module_is_the_installed_one() -> None:
         assert differing(right(case.name), torch_.numbers_of(module, [case]), 0.0) == {}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("one", of("torch"), ids=lambda one: one.name)
 def test_a_mutant_differs_in_every_path(one: Mistake) -> None:
     module = module_of(patched_modules(one.edits["torch"], torch_.PLACES)[MODULE])
