@@ -132,7 +132,7 @@ def check_every_step(run: Run) -> None:
         run.judged_step(lockstep)
 
 
-@numbers.check(oracle=True, examples=0.1)
+@numbers.check("dtype", oracle=True, examples=0.1, dtypes=REAL)
 def check_defaults(run: Run) -> None:
     """Without any options, the optimizer does what the oracle does without any."""
     try:
@@ -203,7 +203,7 @@ def _jump(run: Run, lockstep: Lockstep, steps: int, index: int = 0) -> None:
         raise Skipped(str(error)) from None
 
 
-@numbers.check("implementation", oracle=True, examples=0.2, compiled=False)
+@numbers.check("dtype", "implementation", oracle=True, examples=0.2, dtypes=REAL, compiled=False)
 def check_far_steps(run: Run) -> None:
     """Steps from a hundred to a million are the oracle's."""
     options = _well_conditioned(run, run.hyperparameters())
@@ -218,7 +218,7 @@ def check_far_steps(run: Run) -> None:
             run.judged_step(lockstep)
 
 
-@numbers.check("implementation", oracle=True, examples=0.5, compiled=False)
+@numbers.check("implementation", oracle=True, examples=0.5, dtypes=REAL, compiled=False)
 def check_options_changed_in_mid_run(run: Run) -> None:
     """Options that are changed in a group count from the next step on, and what is kept goes on from where it was."""
     run.make([run.numbers((4,))])
@@ -237,7 +237,7 @@ def check_options_changed_in_mid_run(run: Run) -> None:
             run.judged_step(lockstep)
 
 
-@numbers.check("implementation", oracle=True, examples=0.3)
+@numbers.check("implementation", oracle=True, examples=0.3, dtypes=REAL)
 def check_a_threshold_that_is_met(run: Run) -> None:
     """Where rho_t equals the threshold, and where the threshold is the next number, the branch is the oracle's."""
     options = run.hyperparameters()
