@@ -35,6 +35,7 @@ GRADIENTS = (
     "repeat",
     "flip",
     "tiny",
+    "faint",
     "large",
     "subnormal",
     "huge",
@@ -224,6 +225,7 @@ def make_gradient(kind: str, param: torch.Tensor, last: torch.Tensor, rng: np.ra
     factor = {
         "normal": 1.0,
         "tiny": 1e-6,
+        "faint": limits.tiny**0.5 * 1e3,  # its squares are the smallest that keep all their digits
         "large": min(1e3, limits.max / 1e3),
         "subnormal": limits.tiny * 0.1,
         "huge": min(1e30, limits.max / 1e6),

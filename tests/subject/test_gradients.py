@@ -83,6 +83,21 @@ def test_zero_gradients_without_eps(subject: Subject, family: Family, degenerate
         assert p.detach()[2].isfinite()
 
 
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize(("dtype", "eps"), [(torch.float64, 1e-35), (torch.float64, 1e-200), (torch.float32, 1e-29)])
+def test_zero_gradients_with_the_least_eps(
+    subject: Subject, family: Family, dtype: torch.dtype, eps: float, amsgrad: bool
+) -> None:
+    """0/eps = 0, however small eps is."""
+    p = parameter((3,), dtype)
+    before = p.detach().clone()
+    lockstep = start(subject, family, [[p]], {"lr": 0.1, "eps": eps, "amsgrad": amsgrad})
+    for step in range(1, 8):
+        p.grad = p.new_tensor([0.0, 0.0, 1.0])
+        lockstep.step()
+        assert same_bits(p.detach()[:2], before[:2]), f"p = {p}, but should stay {before} [eps={eps}, step {step}]"
+
+
 @everywhere
 def test_a_frozen_parameter_with_a_gradient_is_stepped(
     subject: Subject, family: Family, options: dict[str, Any]

@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 
 from radam.audit.bounds import Tracked, compare
-from radam.audit.checks.check import EVERY, REAL, Group
+from radam.audit.checks.check import EVERY, KINDS, REAL, Group
 from radam.audit.finding import Skipped
 from radam.audit.lockstep import Lockstep, Trajectory, arithmetic_of, flat
 from radam.audit.run import Run
@@ -21,6 +21,8 @@ from radam.audit.subject import Oracle
 
 numbers = Group("Numbers, against an oracle")
 
+PRECISE = (torch.float64, *KINDS)
+"""The format in which small errors show, and one of each kind."""
 FAR = 2**14
 """How far a change of the oracle's branch is looked for."""
 WALK = 16
@@ -51,7 +53,9 @@ NUDGE = 1e-5
 """Relative distance of options that are almost the same."""
 CLOSE = (1e-9, -1e-9, 1e-6, -1e-6)
 """Relative distances of a threshold from where a step changes its branch."""
-KINDS = tuple(kind for kind in GRADIENTS if kind not in ("none", "repeat", "flip"))
+LEAST_EPS = (1e-29, 1e-200)
+"""An eps that float32 holds, and one that float64 does, with room for the products and quotients of a step."""
+OF_GRADIENTS = tuple(kind for kind in GRADIENTS if kind not in ("none", "repeat", "flip"))
 
 
 def change_of_branch(oracle: Oracle) -> int | None:
@@ -120,7 +124,7 @@ def check_every_step(run: Run) -> None:
         groups = [([0], {}), (range(1, len(values)), own)]
     run.make(values, options, groups)
     lockstep = run.follow()
-    kinds = st.lists(st.sampled_from(("normal", *KINDS, "none")), min_size=1, max_size=8)
+    kinds = st.lists(st.sampled_from(("normal", *OF_GRADIENTS, "none")), min_size=1, max_size=8)
     drawn = [run.draw(kinds, "gradients") for _ in values]
     steps = 4 if run.setting.implementation == "compiled" else 8
     for step in range(steps):
@@ -288,7 +292,7 @@ def check_trajectory(run: Run) -> None:
                 run.judge(comparison, "free run", f"after {step} free steps", step)
 
 
-@numbers.check("dtype", "implementation", oracle=True, examples=0.3)
+@numbers.check("dtype", "implementation", oracle=True, examples=0.3, dtypes=PRECISE)
 def check_weight_decay_alone(run: Run) -> None:
     """With zero gradients from the start nothing but decay acts: its size, per group, step by step."""
     options = run.hyperparameters()
@@ -304,22 +308,25 @@ def check_weight_decay_alone(run: Run) -> None:
         run.judged_step(lockstep)
 
 
-@numbers.check("dtype", "implementation", oracle=True, examples=0.3)
+@numbers.check("dtype", "implementation", oracle=True, examples=0.3, dtypes=PRECISE)
 def check_eps_alone(run: Run) -> None:
-    """With gradients about as large as eps, eps decides the step: its place and its size."""
+    """With gradients about as large as eps, eps decides the step: its place and its size; with none, 0/eps is 0."""
     options = _well_conditioned(run, run.without_decay())
     if "eps" not in options:
         raise Skipped("the subject draws no eps")
     options["eps"] = run.draw(st.sampled_from((1e-3, 1e-2, 1e-5)), "eps")
+    # In half precision so small an eps is 0.
+    least = options["eps"] if run.setting.narrow else LEAST_EPS[run.dtype.to_real() == torch.float64]
     change = change_of_branch(run.oracle(options)) or 1
-    run.make([torch.zeros(4, dtype=run.dtype)], options)
+    zeros = torch.zeros(4, dtype=run.dtype)
+    run.make([zeros, zeros], options, [([0], {}), ([1], {"eps": least})])
     lockstep = run.follow()
     for _ in range(min(change + 1, WALK // 2)):
-        run.give([(run.gradient((4,), ("some zeros",)) * options["eps"]).to(run.dtype)])
+        run.give([(run.gradient((4,), ("some zeros",)) * options["eps"]).to(run.dtype), zeros])
         run.judged_step(lockstep)
 
 
-@numbers.check("dtype", oracle=True, examples=0.2)
+@numbers.check("dtype", oracle=True, examples=0.2, dtypes=PRECISE)
 def check_closed_form(run: Run) -> None:
     """On a constant gradient g, m is (1 - b1^t) g and v is (1 - b2^t) g^2, without any recurrence."""
     options = _well_conditioned(run, run.without_decay(maximize=False))
