@@ -14,7 +14,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-BETA1_CORNERS = (0.9, 0.0, 0.5, 0.99, 0.95, 0.999)
+BETA1_CORNERS = (0.9, 0.0, 0.5, 0.99, 0.95, 0.999, 1 - 2**-20, 1 - 1e-9)
 BETA2_CORNERS = (
     *(0.999, 0.99, 0.9, 0.0, 0.5, 0.6, 0.65, 2 / 3, 0.7, 0.75, 0.8, 0.95, 0.9995, 0.9999),
     *(1 - 1e-6, 1 - 1e-9, 1 - 1e-12, 1 - 2**-53),
@@ -222,12 +222,12 @@ def make_gradient(kind: str, param: torch.Tensor, last: torch.Tensor, rng: np.ra
     numbers = (numbers * spread).to(dtype)
     real = numbers.real.dtype if dtype.is_complex else dtype
     limits = torch.finfo(real)
-    factor = {
+    factors: dict[str, float] = {
         "normal": 1.0,
         "tiny": 1e-6,
         "faint": limits.tiny**0.5 * 1e3,  # its squares are the smallest that keep all their digits
         "large": min(1e3, limits.max / 1e3),
         "subnormal": limits.tiny * 0.1,
         "huge": min(1e30, limits.max / 1e6),
-    }[kind]
-    return (numbers * factor).to(dtype)
+    }
+    return (numbers * factors[kind]).to(dtype)

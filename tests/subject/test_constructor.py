@@ -345,3 +345,12 @@ def test_a_tensor_lr(subject: Subject, family: Family) -> None:
     group["lr"] = torch.tensor(0.25)
     lockstep.options[0]["lr"] = 0.25
     run(lockstep, 3, 1)
+
+
+def test_a_tensor_lr_of_a_group(subject: Subject, family: Family) -> None:
+    """Beside a number, and beside a group without one of its own."""
+    for own, default in ((torch.tensor(0.125), 0.5), (0.125, torch.tensor(0.5))):
+        groups = [{"params": [parameter((4,))], "lr": own}, {"params": [parameter((2,))]}]
+        lockstep = follow(subject, family.build(groups, {"lr": default}), [{"lr": 0.125}, {"lr": 0.5}])
+        run(lockstep, 7)
+        assert [float(group["lr"]) for group in lockstep.optimizer.param_groups] == [0.125, 0.5]

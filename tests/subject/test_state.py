@@ -131,6 +131,24 @@ def test_a_copy_goes_on_bit_for_bit_and_alone(subject: Subject, family: Family, 
         run(lockstep, 1, t)
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_maximum_is_kept_while_amsgrad_is_off(subject: Subject, family: Family, way: str) -> None:
+    """Saved while it is off, and of use again when it is on."""
+    options = CONFIGURATIONS["AMSGrad, maximize"]
+    lockstep = start(subject, family, made(), options)
+    run(lockstep, 6)
+    for group, own in zip(lockstep.optimizer.param_groups, lockstep.options, strict=True):
+        group["amsgrad"] = own["amsgrad"] = False
+    run(lockstep, 2, 6)
+    other = follow(subject, WAYS[way](family, lockstep.optimizer, options), lockstep.options)
+    assert_same(held(subject, other.optimizer), held(subject, lockstep.optimizer), f"{way} while amsgrad is off")
+    for each in (lockstep, other):
+        for group, own in zip(each.optimizer.param_groups, each.options, strict=True):
+            group["amsgrad"] = own["amsgrad"] = True
+        run(each, 3, 8)
+    assert_same(held(subject, other.optimizer), held(subject, lockstep.optimizer), f"three steps after {way}")
+
+
 def test_state_has_torchs_names(subject: Subject, family: Family) -> None:
     for amsgrad in (False, True):
         lockstep = start(subject, family, made(), {"amsgrad": amsgrad})

@@ -115,13 +115,14 @@ def _nudged(options: Mapping[str, Any]) -> dict[str, Any]:
 def check_every_step(run: Run) -> None:
     """Each step's state and parameters are the oracle's from the state before, for drawn options and groups."""
     values = _values(run)
-    two = min(len(values), run.draw(st.integers(1, 2), "groups")) == 2
+    count = min(len(values), run.draw(st.integers(1, 3), "groups"))
     options = run.hyperparameters()
     groups: Sequence[tuple[Sequence[int], Mapping[str, Any]]] = ()
-    if two:
+    if count > 1:
         almost_the_same = run.draw(st.integers(0, 3), "almost the same options") == 3
-        own = _nudged(options) if almost_the_same else run.group_options()
-        groups = [([0], {}), (range(1, len(values)), own)]
+        own = [_nudged(options) if almost_the_same else run.group_options() for _ in range(count - 1)]
+        members = [*([index] for index in range(count - 1)), range(count - 1, len(values))]
+        groups = [*zip(members, [{}, *own], strict=True)]
     run.make(values, options, groups)
     lockstep = run.follow()
     kinds = st.lists(st.sampled_from(("normal", *OF_GRADIENTS, "none")), min_size=1, max_size=8)

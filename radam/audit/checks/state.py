@@ -38,7 +38,12 @@ def check_state_dict_resumes(run: Run) -> None:
     """A new optimizer that loads the state_dict takes the same steps, bit for bit."""
     _cut(run)
     run.twin()
+    off = bool(run.options.get("amsgrad")) and run.draw(st.booleans(), "amsgrad is off meanwhile")
+    if off:
+        run.script.do("for group in optimizer.param_groups:\n    group['amsgrad'] = False")
     run.script.do("other.load_state_dict(copy.deepcopy(optimizer.state_dict()))")
+    if off:
+        run.script.do("for group in optimizer.param_groups + other.param_groups:\n    group['amsgrad'] = True")
     _goes_on(run, "after load_state_dict")
 
 
