@@ -28,7 +28,9 @@ def _goes_on(run: Run, what: str) -> None:
         gradients = [run.gradient(param.shape) for param in run.params()]
         run.give(gradients)
         run.give(gradients, "other_params")
+        run.hold()
         run.step("other")
+        run.held(f"{what}, and a step of the other")
         run.step()
         run.same_state("other", "optimizer", f"{what} and a step", **names)
 
