@@ -149,6 +149,25 @@ def test_the_maximum_is_kept_while_amsgrad_is_off(subject: Subject, family: Fami
     assert_same(held(subject, other.optimizer), held(subject, lockstep.optimizer), f"three steps after {way}")
 
 
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_an_older_state_is_gone_back_to(subject: Subject, family: Family, name: str) -> None:
+    """The steps from there are those that were taken from there, bit for bit: nothing is kept beside the state."""
+    lockstep = start(subject, family, made(), CONFIGURATIONS[name], OWN)
+    run(lockstep, 3)
+    saved = copy.deepcopy(lockstep.optimizer.state_dict())
+    values = [param.detach().clone() for param in params_of(lockstep.optimizer)]
+    run(lockstep, 5, 3)
+    ahead = held(subject, lockstep.optimizer)
+    for _ in range(2):
+        lockstep.optimizer.load_state_dict(copy.deepcopy(saved))
+        with torch.no_grad():
+            for param, value in zip(params_of(lockstep.optimizer), values, strict=True):
+                param.copy_(value)
+        lockstep = follow(subject, lockstep.optimizer, lockstep.options)
+        run(lockstep, 5, 3)
+        assert_same(held(subject, lockstep.optimizer), ahead, "five steps after going back")
+
+
 def test_state_has_torchs_names(subject: Subject, family: Family) -> None:
     for amsgrad in (False, True):
         lockstep = start(subject, family, made(), {"amsgrad": amsgrad})

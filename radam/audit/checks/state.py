@@ -49,6 +49,22 @@ def check_state_dict_resumes(run: Run) -> None:
     _goes_on(run, "after load_state_dict")
 
 
+@state.check("implementation", examples=0.1, compiled=False)
+def check_an_older_state_dict_is_gone_back_to(run: Run) -> None:
+    """An optimizer that loads an older state_dict of its own goes on as it did from there, bit for bit."""
+    _cut(run)
+    run.twin()
+    run.script.do(
+        "saved = copy.deepcopy(optimizer.state_dict())\nother.load_state_dict(copy.deepcopy(saved))\n"
+        "values = [param.detach().clone() for param in params]"
+    )
+    run.drive(3)
+    run.script.do(
+        "optimizer.load_state_dict(saved)\nfor param, value in zip(params, values):\n    param.data.copy_(value)"
+    )
+    _goes_on(run, "after going back")
+
+
 @state.check("dtype", examples=0.1)
 def check_state_dict_wins_over_the_constructor(run: Run) -> None:
     """Options come with the state_dict: an optimizer built with others goes on as the saved one."""

@@ -312,6 +312,15 @@ class SkipsTheFrozen(Plain):
             super().update(param, grad, state, group)
 
 
+class CountsBesideItsState(Plain):
+    """The bias corrections are of a count that is no part of the state."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        counts = self.__dict__.setdefault("counts", {})
+        counts[id(param)] = counts.get(id(param), t - 1) + 1
+        return super().moved(param, m, v, counts[id(param)], group)
+
+
 class ForgetsTheFrozen(Plain):
     """A frozen parameter loses its state."""
 
@@ -812,6 +821,7 @@ WRONG: Mapping[str, Wrong] = {
     "state_dict_resumes": Wrong(CountsInAnAttribute, "after load_state_dict and a step = "),
     "state_dict_wins_over_the_constructor": Wrong(KeepsTheConstructorsLr, "param 0 after loading over another lr and "),
     "state_dict_goes_through_a_file": Wrong(CountsByAClass, "raised UnpicklingError: ", "UnpicklingError"),
+    "an_older_state_dict_is_gone_back_to": Wrong(CountsBesideItsState, "param 0 after going back and a step = "),
     "deepcopy": Wrong(
         CopiesWithoutState, r"state of param 0 after copy.deepcopy has \[\], but should have \['exp_avg'"
     ),
