@@ -55,6 +55,7 @@ CLOSE = (1e-9, -1e-9, 1e-6, -1e-6)
 """Relative distances of a threshold from where a step changes its branch."""
 LEAST_EPS = (1e-29, 1e-200)
 """An eps that float32 holds, and one that float64 does, with room for the products and quotients of a step."""
+SIZES = ("normal", "zeros", "subnormal", "faint", "tiny", "large", "huge")
 OF_GRADIENTS = tuple(kind for kind in GRADIENTS if kind not in ("none", "repeat", "flip"))
 
 
@@ -111,6 +112,17 @@ def _nudged(options: Mapping[str, Any]) -> dict[str, Any]:
     return nudged
 
 
+def _group_options(run: Run, options: Mapping[str, Any], apart: str) -> Mapping[str, Any]:
+    """Options of a group: its own, or one of its own, or the constructor's but for late digits."""
+    if apart == "late digits":
+        return _nudged(options)
+    drawn = run.group_options()
+    if apart == "one option" and drawn:
+        name = run.draw(st.sampled_from(sorted(drawn)), "option")
+        return {name: drawn[name]}
+    return drawn
+
+
 @numbers.check("dtype", "implementation", oracle=True, examples=1.0, dtypes=EVERY)
 def check_every_step(run: Run) -> None:
     """Each step's state and parameters are the oracle's from the state before, for drawn options and groups."""
@@ -119,8 +131,8 @@ def check_every_step(run: Run) -> None:
     options = run.hyperparameters()
     groups: Sequence[tuple[Sequence[int], Mapping[str, Any]]] = ()
     if count > 1:
-        almost_the_same = run.draw(st.integers(0, 3), "almost the same options") == 3
-        own = [_nudged(options) if almost_the_same else run.group_options() for _ in range(count - 1)]
+        apart = run.draw(st.sampled_from(("all", "one option", "late digits")), "what groups differ in")
+        own = [_group_options(run, options, apart) for _ in range(count - 1)]
         members = [*([index] for index in range(count - 1)), range(count - 1, len(values))]
         groups = [*zip(members, [{}, *own], strict=True)]
     run.make(values, options, groups)
@@ -134,6 +146,17 @@ def check_every_step(run: Run) -> None:
             kind = each[min(step, len(each) - 1)]
             gradients.append(None if kind == "none" else run.gradient(value.shape, (kind,)))
         run.give(gradients)
+        run.judged_step(lockstep)
+
+
+@numbers.check("dtype", "implementation", oracle=True, examples=0.1, dtypes=EVERY, compiled=False)
+def check_gradients_of_every_size(run: Run) -> None:
+    """Each step is the oracle's for a parameter whose gradients are all zero, subnormal, faint, tiny, large or huge."""
+    options = _well_conditioned(run, run.hyperparameters())
+    run.make([run.numbers((5,)) for _ in SIZES], options)
+    lockstep = run.follow()
+    for _ in range(7):
+        run.give([run.gradient((5,), (kind,)) for kind in SIZES])
         run.judged_step(lockstep)
 
 

@@ -53,6 +53,13 @@ class AdaptiveAbove(radam.RAdam):
         super().__init__(params, threshold=math.nextafter(threshold, math.inf), **options)
 
 
+class FaintIsZero(Plain):
+    """Gradients below 1e-14 are taken for zeros."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, torch.where(grad.abs() < 1e-14, torch.zeros_like(grad), grad), state, group)
+
+
 class BetaTwoOfOtherDefault(Plain):
     """The default of beta2 is another."""
 
@@ -765,6 +772,7 @@ WRONG: Mapping[str, Wrong] = {
     "every_step": Wrong(EpsInTheRoot, rf"parameter \d: param{_NUMBER}"),
     "first_adaptive_step": Wrong(_like_radam(AdaptiveTooLate), f"parameter 0: param{_NUMBER}"),
     "a_threshold_that_is_met": Wrong(_like_radam(AdaptiveAbove), f"parameter 0: param{_NUMBER}"),
+    "gradients_of_every_size": Wrong(FaintIsZero, rf"parameter [23]: exp_avg{_NUMBER}"),
     "defaults": Wrong(BetaTwoOfOtherDefault, f"parameter 0: exp_avg_sq{_NUMBER}"),
     "far_steps": Wrong(BiasOfAtMostAHundredSteps, rf"parameter \d: param{_NUMBER}.*step \d{{3}}"),
     "options_changed_in_mid_run": Wrong(BetasOfTheFirstStep, rf"parameter 0: (exp_avg|exp_avg_sq|param){_NUMBER}"),
