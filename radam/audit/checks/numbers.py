@@ -149,6 +149,19 @@ def check_every_step(run: Run) -> None:
         run.judged_step(lockstep)
 
 
+@numbers.check("dtype", "implementation", oracle=True, examples=0.1, dtypes=REAL, compiled=False)
+def check_each_option_of_a_group(run: Run) -> None:
+    """Groups that differ in one option each are stepped by that one, and by nothing of one another."""
+    options = _well_conditioned(run, run.hyperparameters())
+    own = run.group_options()
+    groups = [{}, *({name: own[name]} for name in sorted(own))]
+    run.make([run.numbers((3,)) for _ in groups], options, [([i], group) for i, group in enumerate(groups)])
+    lockstep = run.follow()
+    for _ in range(10):
+        run.give([run.gradient((3,)) for _ in groups])
+        run.judged_step(lockstep)
+
+
 @numbers.check("dtype", "implementation", oracle=True, examples=0.1, dtypes=EVERY, compiled=False)
 def check_gradients_of_every_size(run: Run) -> None:
     """Each step is the oracle's for a parameter whose gradients are all zero, subnormal, faint, tiny, large or huge."""

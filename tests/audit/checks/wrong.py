@@ -60,6 +60,13 @@ class FaintIsZero(Plain):
         super().update(param, torch.where(grad.abs() < 1e-14, torch.zeros_like(grad), grad), state, group)
 
 
+class EpsOfTheFirstGroup(Plain):
+    """Eps is the first group's in every group."""
+
+    def update_group(self, group: Options) -> None:
+        super().update_group({**group, "eps": self.param_groups[0]["eps"]})
+
+
 class BetaTwoOfOtherDefault(Plain):
     """The default of beta2 is another."""
 
@@ -772,6 +779,7 @@ WRONG: Mapping[str, Wrong] = {
     "every_step": Wrong(EpsInTheRoot, rf"parameter \d: param{_NUMBER}"),
     "first_adaptive_step": Wrong(_like_radam(AdaptiveTooLate), f"parameter 0: param{_NUMBER}"),
     "a_threshold_that_is_met": Wrong(_like_radam(AdaptiveAbove), f"parameter 0: param{_NUMBER}"),
+    "each_option_of_a_group": Wrong(EpsOfTheFirstGroup, rf"group [1-9] parameter 0: param{_NUMBER}"),
     "gradients_of_every_size": Wrong(FaintIsZero, rf"parameter [23]: exp_avg{_NUMBER}"),
     "defaults": Wrong(BetaTwoOfOtherDefault, f"parameter 0: exp_avg_sq{_NUMBER}"),
     "far_steps": Wrong(BiasOfAtMostAHundredSteps, rf"parameter \d: param{_NUMBER}.*step \d{{3}}"),
