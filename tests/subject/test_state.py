@@ -151,15 +151,24 @@ def test_the_maximum_is_kept_while_amsgrad_is_off(subject: Subject, family: Fami
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_an_older_state_is_gone_back_to(subject: Subject, family: Family, name: str) -> None:
-    """The steps from there are those that were taken from there, bit for bit: nothing is kept beside the state."""
+    """The steps from there are those that were taken from there, bit for bit: nothing is kept beside the state.
+
+    Options that were changed meanwhile are the older ones again, and what had no state then has none again.
+    """
     lockstep = start(subject, family, made(), CONFIGURATIONS[name], OWN)
     run(lockstep, 3)
+    late = [parameter((2,), seed=9)]
+    lockstep.optimizer.add_param_group({"params": late})
+    lockstep.options.append(dict(CONFIGURATIONS[name]))
     saved = copy.deepcopy(lockstep.optimizer.state_dict())
     values = [param.detach().clone() for param in params_of(lockstep.optimizer)]
     run(lockstep, 5, 3)
     ahead = held(subject, lockstep.optimizer)
-    for _ in range(2):
+    for times in (2, 3):
+        for group in lockstep.optimizer.param_groups:
+            group["lr"] *= times
         lockstep.optimizer.load_state_dict(copy.deepcopy(saved))
+        assert not lockstep.optimizer.state.get(late[0]), "state that is not in the dict has been kept"
         with torch.no_grad():
             for param, value in zip(params_of(lockstep.optimizer), values, strict=True):
                 param.copy_(value)

@@ -17,6 +17,8 @@ REAL = (torch.float64, torch.float32)
 EVERY = (torch.float32, torch.float64, *HALF, torch.complex64)
 KINDS = (torch.float32, torch.bfloat16, torch.complex64)
 """One dtype of each kind, for what does not depend on the exact format."""
+PRECISE = (torch.float64, *KINDS)
+"""The format in which small errors show, and one of each kind."""
 IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable", "compiled")
 _ASKED_FOR = {"compiled": "compile"}
 

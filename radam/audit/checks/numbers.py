@@ -11,7 +11,7 @@ import torch
 from hypothesis import strategies as st
 
 from radam.audit.bounds import Tracked, compare
-from radam.audit.checks.check import EVERY, KINDS, REAL, Group
+from radam.audit.checks.check import EVERY, PRECISE, REAL, Group
 from radam.audit.finding import Skipped
 from radam.audit.lockstep import Lockstep, Trajectory, arithmetic_of, flat
 from radam.audit.run import Run
@@ -21,8 +21,6 @@ from radam.audit.subject import Oracle
 
 numbers = Group("Numbers, against an oracle")
 
-PRECISE = (torch.float64, *KINDS)
-"""The format in which small errors show, and one of each kind."""
 FAR = 2**14
 """How far a change of the oracle's branch is looked for."""
 WALK = 16
