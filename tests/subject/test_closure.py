@@ -23,6 +23,20 @@ def made(subject: Subject, family: Family) -> tuple[torch.nn.Parameter, Lockstep
     return p, start(subject, family, [[p]], OPTIONS)
 
 
+def test_options_that_a_closure_sets_count_in_its_step(subject: Subject, family: Family) -> None:
+    p, lockstep = made(subject, family)
+    for step in range(ACROSS):
+
+        def closure(step: int = step) -> float:
+            lr, decay = 0.1 / (step + 1), 0.2 / (step + 1)
+            lockstep.optimizer.param_groups[0].update(lr=lr, weight_decay=decay)
+            lockstep.options[0].update(lr=lr, weight_decay=decay)
+            p.grad = numbers((3,), p.dtype, step)
+            return 0.0
+
+        lockstep.step(closure)
+
+
 @modes
 @pytest.mark.parametrize("first", [0, 1, 7])
 def test_a_closure_is_called_once_with_grad_enabled(

@@ -123,6 +123,20 @@ def test_small_updates_of_half_precision_are_rounded_not_lost(
     assert not torch.equal(p.detach(), before), "the parameter has not moved"
 
 
+@pytest.mark.parametrize("steps", [0, 7])
+def test_what_leaves_the_range_of_float16_is_infinite(subject: Subject, family: Family, steps: int) -> None:
+    p = parameter((2,), torch.float16)
+    lockstep = start(subject, family, [[p]], {"lr": 0.0})
+    run(lockstep, steps)
+    lockstep.optimizer.param_groups[0]["lr"] = lockstep.options[0]["lr"] = 8000.0
+    with torch.no_grad():
+        p.copy_(torch.tensor([65000.0, 1.0]))
+    for _ in range(3):
+        p.grad = torch.tensor([-1000.0, 0.0], dtype=torch.float16)
+        lockstep.step()
+    assert p[0].item() == torch.inf, f"p = {p}, but has left the range of float16"
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [

@@ -156,6 +156,50 @@ def test_a_sparse_gradient_is_refused_in_every_dtype_and_group(
     assert_same(held(subject, lockstep.optimizer)[1:], [before], "a step on a sparse gradient in the second group")
 
 
+def test_a_sparse_gradient_without_entries_is_refused(subject: Subject, family: Family) -> None:
+    p = parameter((3,))
+    lockstep = start(subject, family, [[p]])
+    p.grad = torch.zeros(3, dtype=p.dtype).to_sparse()
+    with pytest.raises(RuntimeError, match=r"(?i)sparse"):
+        lockstep.optimizer.step()
+
+
+@everywhere
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_an_infinite_gradient_is_infinite(
+    subject: Subject, family: Family, dtype: torch.dtype, options: dict[str, Any]
+) -> None:
+    """The first moment is no number afterwards, and the other elements are what they should be."""
+    for steps in (2, 7):
+        p = parameter((3,), dtype)
+        lockstep = start(subject, family, [[p]], options)
+        run(lockstep, steps)
+        p.grad = torch.tensor([torch.inf, 1.0, -1.0], dtype=dtype)
+        lockstep.step()
+        m = lockstep.optimizer.state[p][subject.state["m"]]
+        assert m.isfinite().tolist() == [False, True, True], f"{subject.state['m']} = {m} after an infinite gradient"
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_a_lazily_conjugated_gradient(subject: Subject, family: Family, dtype: torch.dtype) -> None:
+    p = parameter((3,), dtype)
+    lockstep = start(subject, family, [[p]])
+    for step in range(ACROSS):
+        p.grad = numbers((3,), dtype, step).conj()
+        lockstep.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_a_lazily_conjugated_parameter(subject: Subject, family: Family, dtype: torch.dtype) -> None:
+    """A view with its sign pending is written to as any other, or refused by a word about conjugates."""
+    p = numbers((3,), dtype, 1).conj()
+    try:
+        run(start(subject, family, [[p]]), ACROSS)
+    except ValueError as error:
+        if "conj" not in str(error):
+            raise
+
+
 # What is the user's
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from typing import Any
@@ -125,3 +126,18 @@ def test_nothing_is_remembered_of_each_step(family: Family) -> None:
             optimizer.step()
         sizes.append(largest_container(optimizer))
     assert sizes[1] - sizes[0] < steps // 2, f"a container grew from {sizes[0]} to {sizes[1]} in {steps} steps"
+
+
+def test_nothing_of_former_states_is_kept(subject: Subject, family: Family) -> None:
+    """Each load_state_dict lets go what was there before."""
+    optimizer = family.build([parameter((3,))], {"amsgrad": True})
+    former: list[weakref.ref[torch.Tensor]] = []
+    for step in range(5):
+        stepped(optimizer, 1, step)
+        (state,) = optimizer.state.values()
+        former += [weakref.ref(state[subject.state[symbol]]) for symbol in ("m", "v", "s")]
+        del state
+        optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    gc.collect()
+    alive = sum(ref() is not None for ref in former)
+    assert not alive, f"{alive} tensors of former states are alive"
