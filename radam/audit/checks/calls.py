@@ -45,20 +45,24 @@ def check_closure(run: Run) -> None:
     run.script.do("calls = []")
     if run.setting.implementation == "differentiable":
         raise Skipped("a closure cannot differentiate by parameters that are not leaves")
+    lr = run.options.get("lr")
+    set_lr = "    for group in optimizer.param_groups:\n        group['lr'] = lr\n" if isinstance(lr, float) else ""
     run.script.do(
         "def closure():\n"
         "    calls.append(torch.is_grad_enabled())\n"
         "    for param, target in zip(params, targets):\n"
-        "        param.grad = target.clone()\n"
-        "    return 1.5"
+        f"        param.grad = target.clone()\n{set_lr}"
+        "    return len(calls) - 1.0"
     )
     for step in range(1, 4):
         gradients = [run.gradient(param.shape) for param in run.params()]
         run.give(gradients, "other_params")
+        if isinstance(lr, float):
+            run.script.do(f"lr = {lr / step!r}\nfor group in other.param_groups:\n    group['lr'] = lr")
         run.script.do("targets = [param.grad for param in other_params]\nloss = optimizer.step(closure)")
         run.step("other")
         run.expect(f"calls == [True] * {step}", "a closure should be called once a step, with grad enabled")
-        run.expect("loss == 1.5", "step(closure) should return what the closure returns")
+        run.expect(f"loss == {step - 1.0}", "step(closure) should return what the closure returns")
         for i in range(2):
             run.same(f"params[{i}]", f"other_params[{i}]", f"param {i} after step(closure)")
     run.give([None, None])

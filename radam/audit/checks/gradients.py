@@ -106,7 +106,7 @@ def check_frozen_and_freed(run: Run) -> None:
 @gradients.check(examples=0.05)
 def check_a_gradient_is_all_it_takes(run: Run) -> None:
     """A parameter that requires no gradient, but has one, is stepped as any other."""
-    options = run.hyperparameters()
+    options = run.hyperparameters(lr=0.1, weight_decay=0.1)
     run.make(options=options)
     run.make([value.detach() for value in run.params()], options, name="other")
     run.script.do("for param in params:\n    param.requires_grad_(False)")

@@ -55,8 +55,8 @@ def check_an_older_state_dict_is_gone_back_to(run: Run) -> None:
     run.make()
     steps = run.draw(st.sampled_from(CUTS), "steps")
     for _ in range(steps):
-        # Only one has taken steps yet.
-        run.give([run.gradient(run.params()[0].shape), None])
+        # Only the second has taken steps yet.
+        run.give([None, run.gradient(run.params()[1].shape)])
         run.step()
     run.twin()
     run.script.do(
