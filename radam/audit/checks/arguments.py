@@ -14,11 +14,16 @@ from radam.audit.script import expression
 
 arguments = Group("Arguments")
 
+BARELY = 1e-12
+"""How far outside of a range nothing may be excused as a rounding."""
 BAD: dict[str, tuple[Any, ...]] = {
-    "lr": (-1.0, float("nan")),
-    "eps": (-1.0, float("nan")),
-    "betas": ((1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9, -0.1), (float("nan"), 0.9), (0.9, float("nan"))),
-    "weight_decay": (-1.0, float("nan")),
+    "lr": (-1.0, -BARELY, float("nan")),
+    "eps": (-1.0, -BARELY, float("nan")),
+    "betas": (
+        *((1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9, -0.1), (-BARELY, 0.9), (0.9, -BARELY)),
+        *((float("nan"), 0.9), (0.9, float("nan"))),
+    ),
+    "weight_decay": (-1.0, -BARELY, float("nan")),
 }
 """Values just outside the range of each hyper-parameter."""
 NAMES = {
@@ -53,8 +58,9 @@ def _refused(run: Run, name: str, *more: Any) -> None:
 
 @arguments.check(examples=0.01)
 def check_bad_lr_is_refused(run: Run) -> None:
-    """A negative lr and NaN are refused by a ValueError that names it, and a tensor of two somehow."""
-    _refused(run, "lr", *([torch.tensor([0.1, 0.2])] if run.setting.capabilities.has("tensor_lr") else []))
+    """A negative lr and NaN are refused by a ValueError that names it, and tensors of NaN or of two somehow."""
+    tensors = [torch.tensor(float("nan")), torch.tensor([0.1, 0.2])]
+    _refused(run, "lr", *(tensors if run.setting.capabilities.has("tensor_lr") else []))
 
 
 @arguments.check(examples=0.01)
