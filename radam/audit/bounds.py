@@ -220,8 +220,10 @@ def _divide(a: Tracked, b: Tracked) -> Tracked:
 
 def _sqrt(a: Tracked) -> Tracked:
     root = np.sqrt(a.value)
-    sum_of_roots = root + np.sqrt(np.maximum(a.value - a.error, 0.0))
-    error = np.where(sum_of_roots > 0, a.error / sum_of_roots, np.sqrt(a.error))
+    # In another order the operand is divided by something first, and rounded to a multiple of the smallest subnormal.
+    before = a.error + np.where(_is_exactly(a, 0.0), 0.0, a.k * a.precision.smallest_subnormal)
+    sum_of_roots = root + np.sqrt(np.maximum(a.value - before, 0.0))
+    error = np.where(sum_of_roots > 0, before / sum_of_roots, np.sqrt(before))
     return a._result(root, error, a, exact=_is_exactly(a, 0.0) | _is_exactly(a, 1.0))
 
 

@@ -767,7 +767,7 @@ BOOKKEEPING = (
     Wrong(ClipsInPlace, r"the gradient of group 0 parameter \d should not be written to"),
     Wrong(NoneIsZero, r"parameter \d,? (which )?has no gradient(,| and) should stay, but has changed"),
     Wrong(
-        MovesWithoutAGradient, r"exp_avg of group 0 parameter \d, which has no gradient, should stay, but has changed"
+        MovesWithoutAGradient, r"exp_avg of group \d parameter \d, which has no gradient, should stay, but has changed"
     ),
     Wrong(MomentsInHalf, r"exp_avg of group 0 parameter \d should have the precision in which a torch.bfloat16 "),
     Wrong(FlatMoments, r"exp_avg of group 0 parameter \d should have shape \(.*\)"),
