@@ -228,6 +228,14 @@ def test_every_usual_order_of_an_update_that_underflows_is_within(name: str, ord
     assert widest.max() <= 4 * (3 * max(size, 1.0) * max(1 / e, 1.0) + 2)
 
 
+@pytest.mark.parametrize("correction", [0.1, 0.19, 1e-3])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_a_root_of_a_quotient_that_is_subnormal_is_within(name: str, correction: float) -> None:
+    """sqrt(v / c) rounds v / c to a multiple of the smallest subnormal, sqrt(v) / sqrt(c) does not."""
+    v = (torch.arange(400, dtype=torch.float64) * PRECISIONS[name].smallest_subnormal).to(TORCH[name])
+    assert_within("root", (v / correction).sqrt() * correction**0.5, np.sqrt(tracked(v, name, 4)))  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("name", ["bfloat16", "float16"])
 def test_one_rounding_into_narrow_storage_is_within(name: str) -> None:
     """The update in float32 from a half precision parameter, rounded once; two roundings exceed the bound."""
