@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 SAMPLE = (
-    "bias1_missing_in_sgd",
-    "decay_after_update",
     "lr_of_first_group",
-    "maximize_in_place",
     "size_times_one_plus_1e10",
     "adam_amsgrad_not_kept",
     "torch_radam_eps_of_defaults",
