@@ -18,6 +18,7 @@ invariances = Group("Invariances")
 
 ACROSS = 8
 """Steps that take the usual optimizers across what they do differently at the start."""
+MANY = 100
 KINDS = ("normal", "some zeros", "zeros", "tiny", "large")
 ORDINARY = ("normal", "some zeros", "zeros")
 
@@ -153,6 +154,20 @@ def check_partition_of_parameters(run: Run) -> None:
         run.compared_step(["other"], "other_params", "a tensor cut in two")
 
 
+@invariances.check("implementation", needs=("elementwise",), examples=0.05, compiled=False)
+def check_many_parameters(run: Run) -> None:
+    """A tensor cut into a hundred pieces is stepped as the whole: no list of tensors is too long."""
+    value = run.numbers((MANY,))
+    options = run.hyperparameters()
+    run.make([value], options)
+    run.make([each.clone() for each in value], options, name="other")
+    for _ in range(ACROSS):
+        gradient = run.gradient((MANY,), ORDINARY)
+        run.give([gradient])
+        run.give([each.clone() for each in gradient], "other_params")
+        run.compared_step(["other"], "other_params", f"a tensor cut into {MANY}")
+
+
 @invariances.check("implementation", needs=("elementwise",), examples=0.1, compiled=False)
 def check_shape_of_parameters(run: Run) -> None:
     """A tensor is stepped the same in any shape: no difference between biases and matrices."""
@@ -171,7 +186,7 @@ def check_shape_of_parameters(run: Run) -> None:
 @invariances.check("implementation", needs=("elementwise",), examples=0.05, compiled=False)
 def check_every_element_of_a_large_tensor(run: Run) -> None:
     """Elements of a long tensor that have the same numbers are stepped alike, up to the last one."""
-    few, size = 8, 2**16 + 3
+    few, size = 8, run.draw(st.sampled_from((2**20 + 3, 2**16 + 3)), "size")
     value = run.numbers((few,))
     options = run.hyperparameters()
     run.make([value], options)
@@ -252,20 +267,23 @@ def _takes(run: Run, dtype: torch.dtype) -> bool:
     return dtype != torch.bfloat16 or capabilities.has("half") or capabilities.has("narrow_half")
 
 
-@invariances.check("implementation", needs=("tensor_lr",), examples=0.1, compiled=False)
+@invariances.check("dtype", "implementation", needs=("tensor_lr",), examples=0.1, dtypes=REAL, compiled=False)
 def check_a_tensor_lr_is_a_number(run: Run) -> None:
     """lr as a tensor of one element is lr as its number; it is read at each step and never written to."""
     values = [run.numbers((3,)), run.numbers((2, 2))]
-    lr = run.draw(st.sampled_from((0.125, 0.5, 2.0**-10)), "lr")
+    # Neither is exact in float32: a tensor of a wider dtype is not to be rounded to it.
+    lr = run.draw(st.sampled_from((0.1, 0.003)), "lr")
+    dtype = run.draw(st.sampled_from((torch.float64, torch.float32)), "dtype of lr")
+    lr = torch.tensor(lr, dtype=dtype).item()
     options = run.hyperparameters(lr=lr)
     run.make(values, options)
-    run.script.do(f"lr = torch.tensor({lr})")
+    run.script.do(f"lr = torch.tensor({lr}, dtype={dtype})")
     try:
-        run.make(values, {**options, "lr": torch.tensor(lr)}, name="other")
+        run.make(values, {**options, "lr": torch.tensor(lr, dtype=dtype)}, name="other")
     except ValueError as error:
         raise Skipped(f"a tensor lr is refused here: {error}") from None
     if run.draw(st.booleans(), "of a group"):
-        run.make(values, {**options, "lr": 2 * lr}, [([0, 1], {"lr": torch.tensor(lr)})], name="other")
+        run.make(values, {**options, "lr": 2 * lr}, [([0, 1], {"lr": torch.tensor(lr, dtype=dtype)})], name="other")
         run.expect("other.param_groups[0]['lr'] == lr", "the tensor lr of a group is not in force")
     run.script.do("other.param_groups[0]['lr'] = lr")
     for step in range(ACROSS):

@@ -87,6 +87,17 @@ def check_grad_mode(run: Run) -> None:
         for i in range(2):
             run.same(f"params[{i}]", f"other_params[{i}]", f"param {i} stepped under no_grad")
             run.expect(f"other_params[{i}].is_leaf", f"a step has made param {i} part of a graph")
+    run.script.do("def closure():\n    raise InterruptedError")
+    for mode in ("no_grad", "enable_grad"):
+        run.script.do(
+            f"with torch.{mode}():\n"
+            "    try:\n"
+            "        optimizer.step(closure)\n"
+            "    except InterruptedError:\n"
+            "        raised = True\n"
+            "    mode = torch.is_grad_enabled()"
+        )
+        run.expect(f"mode == {mode == 'enable_grad'}", f"an error in a closure leaves another grad mode than {mode}")
 
 
 @calls.check("dtype", examples=0.05)

@@ -173,6 +173,43 @@ def check_state_is_not_the_gradients_memory(run: Run) -> None:
         run.held("after the gradient was filled anew")
 
 
+@gradients.check("dtype", "implementation", examples=0.1, compiled=False)
+def check_gradients_in_one_buffer(run: Run) -> None:
+    """Gradients that are views of one buffer, filled anew for each step, count as they are at that step."""
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    options = run.hyperparameters()
+    run.make(values, options)
+    run.make(values, options, name="other")
+    run.script.do(
+        f"buffer = torch.full((9,), 7.0, dtype={run.dtype}, device=params[0].device)\n"
+        "other_params[0].grad, other_params[1].grad = buffer[1:4], buffer[5:].view(2, 2)"
+    )
+    for _ in range(ACROSS):
+        run.give([run.gradient(value.shape) for value in values])
+        run.script.do("for param, other_param in zip(params, other_params):\n    other_param.grad.copy_(param.grad)")
+        run.compared_step(["other"], "other_params", "gradients in one buffer")
+
+
+@gradients.check("dtype", "implementation", needs=("complex",), examples=0.1, dtypes=(torch.complex64,), compiled=False)
+def check_conjugated_gradients(run: Run) -> None:
+    """A gradient that is a conjugated view, as autograd makes them, is its value; or it is refused."""
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    options = run.hyperparameters()
+    run.make(values, options)
+    run.make(values, options, name="other")
+    for _ in range(ACROSS):
+        gradients = [run.gradient(value.shape) for value in values]
+        run.give([gradient.conj().resolve_conj() for gradient in gradients])
+        run.give(gradients, "other_params")
+        run.script.do("for param in other_params:\n    param.grad = param.grad.conj()")
+        try:
+            run.compared_step(["other"], "other_params", "conjugated gradients")
+        except RuntimeError as error:
+            if "conj" not in str(error):
+                raise
+            raise Skipped(f"conjugated gradients are refused: {error}") from None
+
+
 @gradients.check("implementation", needs=("elementwise",), examples=0.1)
 def check_a_nan_stays_in_its_element(run: Run) -> None:
     """A NaN in one element of a gradient reaches its own element, and no other."""
@@ -190,6 +227,18 @@ def check_a_nan_stays_in_its_element(run: Run) -> None:
     v, s = (run.subject.state.get(symbol, "") for symbol in ("v", "s"))
     if v in kept and s in kept and bool(kept[v][1].isnan()):
         run.expect(f"bool(optimizer.state[params[0]]['{s}'][1].isnan())", f"{s} passes over the NaN of {v}")
+
+
+@gradients.check("dtype", "implementation", needs=("elementwise",), examples=0.05, compiled=False)
+def check_a_nan_parameter_stays_nan(run: Run) -> None:
+    """An element that is NaN stays NaN, which shows what went wrong; no other element becomes it."""
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    values[0][1] = torch.nan
+    run.make(values)
+    run.drive(ACROSS, kinds=("normal",))
+    run.expect("bool(params[0][1].isnan())", "an element that was NaN has become a number")
+    others = "torch.cat([params[0].detach()[[0, 2]].reshape(-1), params[1].detach().reshape(-1)])"
+    run.expect(f"bool({others}.isnan().logical_not().all())", "a NaN in one element has spread to others")
 
 
 # Tensors

@@ -91,6 +91,26 @@ def check_it_is_let_go(run: Run) -> None:
     run.expect("not kept", f"{', '.join(run.script.value('kept'))} stay alive without any reference to them")
 
 
+@memory.check(examples=0.01)
+def check_nothing_is_kept_of_a_load(run: Run) -> None:
+    """The state that a load_state_dict replaces is freed."""
+    run.make()
+    run.script.do("import gc, weakref\n\n\nreplaced = []")
+    for _ in range(3):
+        run.drive(1, kinds=("normal",))
+        run.script.do(
+            "replaced += [\n"
+            "    weakref.ref(v)\n"
+            "    for state in optimizer.state.values()\n"
+            "    for v in state.values()\n"
+            "    if isinstance(v, torch.Tensor)\n"
+            "]\n"
+            "optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))"
+        )
+    run.script.do("gc.collect()\nkept = sum(reference() is not None for reference in replaced)")
+    run.expect("kept == 0", f"{run.script.value('kept')} state tensors stay alive that three loads have replaced")
+
+
 @memory.check("implementation", examples=0.02, dtypes=REAL, compiled=False)
 def check_transient_memory(run: Run) -> None:
     """A step holds at most 8 temporary tensors of the size of its parameters at a time."""

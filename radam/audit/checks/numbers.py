@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,48 @@ def check_each_option_of_a_group(run: Run) -> None:
     lockstep = run.follow()
     for _ in range(10):
         run.give([run.gradient((3,)) for _ in groups])
+        run.judged_step(lockstep)
+
+
+@numbers.check("dtype", "implementation", oracle=True, examples=0.05, dtypes=(torch.float64,), compiled=False)
+def check_each_combination_of_flags(run: Run) -> None:
+    """Whatever flags are on together, each step is the oracle's: a group for each combination."""
+    options = {**_well_conditioned(run, run.hyperparameters()), "weight_decay": 0.1}
+    own = run.group_options()
+    shared = [name for name in ("weight_decouple", "absolute") if name in options]
+    flags = sorted(name for name, value in own.items() if isinstance(value, bool))
+    if not flags:
+        raise Skipped("the subject draws no flags")
+    groups = [dict(zip(flags, values, strict=True)) for values in product((False, True), repeat=len(flags))]
+    for values in product((False, True), repeat=len(shared)):
+        run.restart()
+        run.make(
+            [run.numbers((2,)) for _ in groups],
+            {**options, **dict(zip(shared, values, strict=True))},
+            [([i], group) for i, group in enumerate(groups)],
+        )
+        _fading(run, 8)
+
+
+@numbers.check("dtype", "implementation", oracle=True, examples=0.1, dtypes=REAL, compiled=False)
+def check_decay_rates_of_zero(run: Run) -> None:
+    """Each step is the oracle's where beta1, beta2 or both are 0, with and without a maximum."""
+    options = _well_conditioned(run, run.hyperparameters())
+    if "betas" not in options:
+        raise Skipped("the subject draws no betas")
+    beta1, beta2 = options["betas"]
+    groups: list[dict[str, Any]] = [{"betas": betas} for betas in ((0.0, beta2), (beta1 or 0.5, 0.0), (0.0, 0.0))]
+    if "amsgrad" in run.group_options():
+        groups = [{**group, "amsgrad": amsgrad} for group in groups for amsgrad in (True, False)]
+    run.make([run.numbers((3,)) for _ in groups], options, [([i], group) for i, group in enumerate(groups)])
+    _fading(run, 8)
+
+
+def _fading(run: Run, steps: int) -> None:
+    """Steps on ever smaller gradients, of which a maximum remembers the first."""
+    lockstep = run.follow()
+    for step in range(steps):
+        run.give([run.gradient(param.shape, ("normal",)) * 0.5**step for param in run.params()])
         run.judged_step(lockstep)
 
 

@@ -294,3 +294,8 @@ def check_far_steps_are_counted(run: Run) -> None:
         for i in range(len(run.params())):
             count = f"float(optimizer.state[params[{i}]][{name!r}])"
             run.expect(f"{count} == {steps + 1}", f"{name} of param {i} after {steps + 1} steps is not {steps + 1}")
+    run.twin()
+    run.script.do("other.load_state_dict(copy.deepcopy(optimizer.state_dict()))")
+    run.drive(1, "other")
+    names = {"seen_params": "other_params", "expected_params": "params"}
+    run.same_state("other", "optimizer", f"after load_state_dict and step {FAR[-1] + 2}", **names)
