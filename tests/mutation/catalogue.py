@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.mutation import (
+    mutants_accidents,
     mutants_adam,
     mutants_kernels,
     mutants_numbers,
@@ -23,6 +24,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants_torch.MUTANTS,
     *mutants_kernels.MUTANTS,
     *mutants_unseen.MUTANTS,
+    *mutants_accidents.MUTANTS,
 )
 BY_NAME: dict[str, Mutant] = {mutant.name: mutant for mutant in MUTANTS}
 

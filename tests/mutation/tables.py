@@ -40,11 +40,13 @@ def scores(verdicts: Sequence[Verdict]) -> str:
     lines += [line(part, [verdict for verdict in wrong if verdict.part == part]) for part in parts]
     lines += [line("**all**", wrong), ""]
     lines += ["| seconds until found | median | 95 of 100 | most |", "|---|--:|--:|--:|"]
-    for judge, look in JUDGES.items():
-        seconds = [found.seconds for verdict in wrong if (found := look(verdict)) is not None]
+    each = [{judge: found.seconds for judge, look in JUDGES.items() if (found := look(one))} for one in wrong]
+    rows = {f"`{COMMANDS[judge]}`": [seconds[judge] for seconds in each if judge in seconds] for judge in JUDGES}
+    rows["the sooner of both"] = [min(seconds.values()) for seconds in each if seconds]
+    for title, seconds in rows.items():
         if seconds:
             shown = (statistics.median(seconds), quantile(seconds, 0.95), max(seconds))
-            lines.append(f"| `{COMMANDS[judge]}` | {' | '.join(f'{value:.1f}' for value in shown)} |")
+            lines.append(f"| {title} | {' | '.join(f'{value:.1f}' for value in shown)} |")
     right = [verdict for verdict in verdicts if verdict.part == "right"]
     if right:
         accused = [verdict.name for verdict in right if verdict.found]

@@ -342,9 +342,12 @@ def test_a_tensor_lr(subject: Subject, family: Family) -> None:
     run(lockstep, 7)
     assert lr.item() == 0.125, f"lr = {lr}, but should stay 0.125"
     group = optimizer.param_groups[0]
-    group["lr"] = torch.tensor(0.25)
+    lr = group["lr"] = torch.tensor(0.25)
     lockstep.options[0]["lr"] = 0.25
     run(lockstep, 3, 1)
+    lr.fill_(0.0625)
+    lockstep.options[0]["lr"] = 0.0625
+    run(lockstep, 3, 2)
 
 
 def test_a_tensor_lr_of_a_group(subject: Subject, family: Family) -> None:

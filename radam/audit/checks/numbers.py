@@ -26,7 +26,7 @@ FAR = 2**14
 """How far a change of the oracle's branch is looked for."""
 WALK = 16
 """A first adaptive step up to here is walked to; a later one is jumped to."""
-FAR_STEPS = (96, 240, 1000, 10_000, 10**6)
+FAR_STEPS = (96, 240, 999, 9_999, 10**6 - 1)
 AGE = 3
 """Steps that a second parameter has taken beyond those of the first."""
 MET = (
