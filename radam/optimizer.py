@@ -101,6 +101,9 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
 
     # Parameter groups
 
+    def check_together(self, group: Mapping[str, Any], where: str) -> None:
+        """Raise a ValueError where options of `group`, each of them valid, exclude each other; `where` names it."""
+
     def _validators(self) -> dict[str, options.Validator]:
         decay = _DECAY_OPTIONS if isinstance(self.weight_decay, WeightDecay) else {}
         return {**self.OPTIONS, **decay}
@@ -116,6 +119,7 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
                 raise ValueError(f"{name} is missing ({where}): restore it")
             if read or not isinstance(group[name], torch.Tensor):
                 result[name] = check(name, group[name], where)
+        self.check_together(result, where)
         switches = self.defaults if hasattr(self, "defaults") else result
         for name in _SWITCHES:
             result[name] = _SWITCHES[name](name, result.get(name, switches[name]), where)

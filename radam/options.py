@@ -99,10 +99,14 @@ def threshold(name: str, value: object, where: str = "") -> float:
     return number
 
 
+RECTIFICATIONS = ("paper", "exact")
+
+
 def rectification(name: str, value: object, where: str = "") -> str:
     """The name of a rectification."""
+    must = " or ".join(map(repr, RECTIFICATIONS))
     if not isinstance(value, str):
-        raise _error(TypeError, name, "the string 'paper'", value, where)
-    if value != "paper":
-        raise _error(ValueError, name, "'paper'", value, where)
+        raise _error(TypeError, name, must, value, where)
+    if value not in RECTIFICATIONS:
+        raise _error(ValueError, name, must, value, where)
     return value

@@ -9,9 +9,11 @@ import torch
 
 from radam import options
 from radam.optimizer import AdaptiveOptimizer, Params
-from radam.rectification import Number, first_adaptive_step, r_t
+from radam.rectification import Number, exact_r_t, first_adaptive_step, first_exact_step, r_t
 from radam.schedule import Kind, Phase
 from radam.weight_decay import WeightDecay, WeightDecayFunction
+
+DEFAULT_THRESHOLD = 5.0
 
 
 class RAdam(AdaptiveOptimizer):
@@ -44,7 +46,10 @@ class RAdam(AdaptiveOptimizer):
         degenerated_to_sgd: take momentum steps while rho_t is below the threshold; otherwise the parameter waits.
         defaults: more values for the parameter groups; the other arguments win over it.
         threshold: smallest rho_t of an adaptive step, at least 4. The paper has 4, its authors' code 5.
-        rectification: "paper".
+        rectification: "paper": r_t and the branch as above. "exact": r_t from the variance itself, not its expansion,
+            and n_t effective terms instead of rho_t; adaptive where that variance exists, which at beta2 = 0.999 is
+            from the third step on, and never for beta2 <= 1/3. See :func:`radam.rectification.exact_r_t`. It has no
+            threshold: leave that at 5.
         maximize: ascend instead of descend; decay still shrinks.
         foreach: take lists of tensors at once; None where no faster kernel serves, False never.
         fused: take adaptive steps in one pass over memory; None where possible, False never. See `kernels`.
@@ -95,7 +100,7 @@ class RAdam(AdaptiveOptimizer):
         degenerated_to_sgd: bool = True,
         defaults: Mapping[str, Any] | None = None,
         *,
-        threshold: float = 5.0,
+        threshold: float = DEFAULT_THRESHOLD,
         rectification: str = "paper",
         maximize: bool = False,
         foreach: bool | None = None,
@@ -123,13 +128,25 @@ class RAdam(AdaptiveOptimizer):
         super().__init__(params, values, weight_decay, defaults, switches)
 
     def phases(self, group: Mapping[str, Any]) -> tuple[Phase, ...]:
-        """MOMENTUM, or HOLD without `degenerated_to_sgd`; ADAPTIVE from the threshold on."""
+        """MOMENTUM, or HOLD without `degenerated_to_sgd`; then ADAPTIVE."""
         early = Phase(1, Kind.MOMENTUM if group["degenerated_to_sgd"] else Kind.HOLD)
-        first = first_adaptive_step(group["betas"][1], group["threshold"])
+        beta2 = group["betas"][1]
+        if group["rectification"] == "exact":
+            first = first_exact_step(beta2)
+        else:
+            first = first_adaptive_step(beta2, group["threshold"])
         if first is None:
             return (early,)
         return (early, Phase(first, Kind.ADAPTIVE))
 
     def rectification(self, t: Number, group: Mapping[str, Any]) -> Number:
-        """r_t."""
-        return r_t(t, group["betas"][1])
+        """r_t, the paper's or the exact one."""
+        return (exact_r_t if group["rectification"] == "exact" else r_t)(t, group["betas"][1])
+
+    def check_together(self, group: Mapping[str, Any], where: str) -> None:
+        """The exact rectification needs no threshold, and takes none."""
+        if group["rectification"] == "exact" and group["threshold"] != DEFAULT_THRESHOLD:
+            raise ValueError(
+                f"threshold must be {DEFAULT_THRESHOLD} with rectification='exact', but got {group['threshold']!r}"
+                f"{f' ({where})' if where else ''}: every step is adaptive whose variance exists"
+            )

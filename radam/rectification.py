@@ -1,4 +1,4 @@
-"""The length of the approximated simple moving average, and the rectification term.
+"""The length of the approximated simple moving average, and the rectification term: the paper's, and the exact one.
 
 Every formula here is free of cancellation, takes constant time, and is written once over a namespace: Python's `math`
 for numbers, `torch` for float64 tensors.
@@ -13,6 +13,7 @@ import decimal
 import functools
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
@@ -25,6 +26,10 @@ _SMALLEST_BETA = 2.0**-1022
 _LARGEST_EXPONENT = 700.0
 # On y <= 1 the continued fraction has converged to float64 after half as many levels.
 _CONTINUED_FRACTION_LEVELS = 16
+
+# Above 8 the continued fraction for a ratio of gamma functions has converged to float64 after 12 levels.
+_GAMMA_SHIFT = 8
+_GAMMA_LEVELS = 14
 
 # Relative error that rho_t may have, with a margin: 3.1 units of 2**-53 have been seen, 8 are allowed.
 _RHO_ERROR = 2.0**-48
@@ -235,3 +240,114 @@ def r_t(t: Number, beta2: float | torch.Tensor) -> Number:
             "but rho_t must be at least 4 and rho_inf above 4; take a momentum step there"
         )
     return cast(Number, xp.sqrt((rho - 4.0) / (limit - 4.0) * ((rho - 2.0) / (limit - 2.0)) * (limit / rho)))
+
+
+def n_eff(t: Number, beta2: float | torch.Tensor) -> Number:
+    r"""Effective number of terms of the EMA after `t` steps: of an SMA whose mean of squares has the same variance.
+
+    .. math::
+        n_t = \frac{(\sum_j w_j)^2}{\sum_j w_j^2} = \rho_\infty \frac{1-\beta_2^t}{1+\beta_2^t},
+        \qquad w_j = \beta_2^j, \; j < t
+
+    n_1 = 1, n_t < t from t = 2 on, and n_t rises to rho_inf.
+
+    Args:
+        t: step, at least 1; a number or a float64 tensor.
+        beta2: decay in [0, 1); a number or a float64 tensor.
+
+    Example:
+        >>> round(n_eff(6, 0.999), 12), round(n_eff(3, 0.5), 12)
+        (5.999982482547, 2.333333333333)
+
+    References:
+        Kish, Survey Sampling, 1965, section 11.7, for the definition; both sums are geometric.
+    """
+    weight: Any = bias_correction(t, beta2)
+    return cast(Number, rho_inf(cast(Any, beta2)) * (weight / (2.0 - weight)))
+
+
+@functools.lru_cache(maxsize=1024)
+def first_exact_step(beta2: float) -> int | None:
+    r"""The first t with :math:`n_t > 2`, where psi_t has a variance; None where there is none.
+
+    :math:`n_t > 2` where :math:`3\beta_2 - 1 > \beta_2^t (3 - \beta_2)`: at t = 3 for
+    :math:`\beta_2 > (3-\sqrt 5)/2`, later below, and never for :math:`\beta_2 \le 1/3`. Decided in rationals.
+
+    Example:
+        >>> first_exact_step(0.999), first_exact_step(0.35), first_exact_step(1 / 3)
+        (3, 4, None)
+    """
+    b = Fraction(beta2)
+    if 3 * b <= 1:
+        return None
+    t = 3
+    # 3 b - 1 is at least 2^-54, so this ends before t = 40.
+    while 3 * b - 1 <= b**t * (3 - b):
+        t += 1
+    return t
+
+
+def _gamma_excess(x: Number) -> Number:
+    """(Gamma(x) / Gamma(x - 1/2))^2 - (x - 3/4), for x >= 1, by positive terms.
+
+    Brouncker's continued fraction, ((4x-3) + 1/(2(4x-3) + 9/(2(4x-3) + 25/...)))/4 for the square, far from 0; and
+    from there downwards by Gamma(x + 1) = x Gamma(x).
+    """
+    twice: Any = 8.0 * (x + float(_GAMMA_SHIFT)) - 6.0
+    fraction = twice
+    for level in range(_GAMMA_LEVELS, 0, -1):
+        fraction = twice + (2.0 * level + 1.0) ** 2 / fraction
+    excess = 0.25 / fraction
+    for shift in range(_GAMMA_SHIFT - 1, -1, -1):
+        above: Any = x + float(shift)
+        excess = (0.0625 + (above - 0.5) * (above - 0.5) * excess) / (above * above)
+    return cast(Number, excess)
+
+
+def exact_r_t(t: Number, beta2: float | torch.Tensor) -> Number:
+    r"""Exact rectification: the factor that gives psi_t the variance that it has at infinite `t`.
+
+    With :math:`x_t = n_t/2` and :math:`G(x) = \Gamma(x)/\Gamma(x-\tfrac12)`,
+
+    .. math::
+        r_t = \sqrt{V(x_\infty)/V(x_t)}, \qquad V(x) = \frac{x}{x-1} - \frac{x}{G(x)^2}
+
+    V is the variance of psi = (mean of 2x squares of standard normal numbers)^(-1/2). Nothing cancels in
+    :math:`V = x (1/4 + \delta) / ((x-1)(x - 3/4 + \delta))` with :math:`\delta = G^2 - (x - 3/4)`.
+
+    Args:
+        t: step, at least 1; a number or a float64 tensor.
+        beta2: decay in [0, 1); a number or a float64 tensor.
+
+    Raises:
+        ValueError: for numbers with n_t < 2 or rho_inf <= 2, where psi has no variance. Tensors give a meaningless
+            number there, for `torch.where` to pass over.
+
+    Example:
+        >>> round(exact_r_t(3, 0.999), 9), round(exact_r_t(6, 0.999), 9)
+        (0.015161574, 0.037880207)
+
+    References:
+        The inverse chi-squared law: E[psi^2] = x/(x-1), E[psi] = sqrt(x)/G(x). NIST DLMF 5.11(iii) for the ratio of
+        gamma functions; Brouncker's continued fraction for its square.
+    """
+    now: Any = 0.5 * n_eff(t, beta2)
+    limit: Any = 0.5 * rho_inf(cast(Any, beta2))
+    # (3 b - 1) without a rounding next to b = 1/3: both differences are exact there.
+    beyond: Any = 0.5 * ((2.0 * beta2 - 1.0) + beta2) / (1.0 - beta2)
+    xp = _namespace(now)
+    # The branch is decided in rationals: next to it n_t, rounded, may be 2 or a little less.
+    if xp is _NUMBERS and not (now > 1.0 - _RHO_ERROR and beyond > 0.0):
+        raise ValueError(
+            f"exact_r_t does not exist at t={t!r}, beta2={beta2!r}: n_t={2 * now!r} and rho_inf={2 * limit!r}, "
+            "but both must be above 2; take a momentum step there"
+        )
+    of_now: Any = _gamma_excess(now)
+    of_limit: Any = _gamma_excess(limit)
+    square = (
+        ((now - 1.0) / beyond)
+        * (limit / now)
+        * ((0.25 + of_limit) / (0.25 + of_now))
+        * ((now - 0.75 + of_now) / (limit - 0.75 + of_limit))
+    )
+    return cast(Number, xp.sqrt(xp.minimum(xp.maximum(square, 0.0), 1.0)))

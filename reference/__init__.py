@@ -8,7 +8,17 @@ array([0.95, 2.05])
 
 from reference.definition import adam, psi, radam, sigma
 from reference.optimizers import SGD, Adam, Oracle, RAdam, ScalarError
-from reference.rectification import bias_correction, first_adaptive_step, first_order_variance, r_t, rho_inf, rho_t
+from reference.rectification import (
+    bias_correction,
+    first_adaptive_step,
+    first_exact_step,
+    first_order_variance,
+    n_eff,
+    r_exact,
+    r_t,
+    rho_inf,
+    rho_t,
+)
 
 __all__ = [
     "SGD",
@@ -19,8 +29,11 @@ __all__ = [
     "adam",
     "bias_correction",
     "first_adaptive_step",
+    "first_exact_step",
     "first_order_variance",
+    "n_eff",
     "psi",
+    "r_exact",
     "r_t",
     "radam",
     "rho_inf",

@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from reference.rectification import bias_correction, r_t, rho_inf, rho_t
+from reference.rectification import bias_correction, first_exact_step, n_eff, r_exact, r_t, rho_inf, rho_t
 
 __all__ = ["SGD", "Adam", "Array", "Branch", "Oracle", "RAdam", "ScalarError", "Scalars"]
 
@@ -34,6 +34,7 @@ Number: TypeAlias = Any
 """float or mpmath.mpf."""
 Branch: TypeAlias = Literal["adaptive", "momentum", "hold", "variance_only"]
 Scalars: TypeAlias = Literal["textbook", "exact"]
+Rectification: TypeAlias = Literal["paper", "exact"]
 
 
 class ScalarError(NamedTuple):
@@ -339,7 +340,9 @@ class _Adaptive(_Optimizer):
             e = self.eps if self.optimized_update else self.eps * root
         return self._hooked(size, "size"), self._hooked(e, "eps")
 
-    def _error(self, t: int, scalars: Scalars, threshold: Number | None) -> ScalarError:
+    def _error(
+        self, t: int, scalars: Scalars, threshold: Number | None, rectification: Rectification = "paper"
+    ) -> ScalarError:
         if scalars not in ("textbook", "exact"):
             raise ValueError(f'scalars must be "textbook" or "exact", but is {scalars!r}')
         b1, b2 = self.betas
@@ -350,6 +353,7 @@ class _Adaptive(_Optimizer):
             float(b1),
             float(b2),
             None if threshold is None else float(threshold),
+            rectification,
             eps_is_scaled=self.optimized_update == (self.amsgrad and self.amsgrad_of == "corrected"),
             exact=scalars == "exact",
         )
@@ -449,7 +453,8 @@ class RAdam(_Adaptive):
         threshold: >= 4; the paper's is 4 with strict=True, its authors' code has 5. Never adaptive if rho_inf <= 4.
         strict: whether rho_t must exceed the threshold.
         decay_when_skipped: whether decoupled decay happens on steps that hold the parameter.
-        rectification: "paper", `reference.rectification.r_t`.
+        rectification: "paper": as above, r_t of `reference.rectification`. "exact": its r_exact, and adaptive wherever
+            that exists, which leaves no choice of a threshold.
 
     Raises:
         ValueError: a number out of its range, an unknown `amsgrad_of` or `rectification`.
@@ -476,7 +481,7 @@ class RAdam(_Adaptive):
         strict: bool = False,
         decay_when_skipped: bool = True,
         amsgrad_of: Literal["uncorrected", "corrected"] = "uncorrected",
-        rectification: Literal["paper"] = "paper",
+        rectification: Rectification = "paper",
     ) -> None:
         super().__init__(
             lr=lr,
@@ -491,7 +496,8 @@ class RAdam(_Adaptive):
             amsgrad_of=amsgrad_of,
         )
         _require(threshold >= 4, "threshold", threshold, ">= 4")
-        _require(rectification == "paper", "rectification", rectification, '"paper"')
+        _require(rectification in ("paper", "exact"), "rectification", rectification, '"paper" or "exact"')
+        _require(rectification == "paper" or threshold == 5, "threshold", threshold, '5 with rectification="exact"')
         self.degenerated_to_sgd = degenerated_to_sgd
         self.threshold = threshold
         self.strict = strict
@@ -501,17 +507,26 @@ class RAdam(_Adaptive):
     def branch(self, t: int) -> Branch:
         """Return what step t does: "adaptive" where rho_inf > 4 and rho_t >= threshold, else "momentum" or "hold".
 
+        With the exact rectification: "adaptive" where n_t > 2.
+
         >>> RAdam(degenerated_to_sgd=False).branch(5), RAdam(betas=(0.9, 0.5)).branch(1000)
         ('hold', 'momentum')
         """
         b2 = self.betas[1]
-        rho = rho_t(t, b2)
-        if rho_inf(b2) > 4 and (rho > self.threshold if self.strict else rho >= self.threshold):
+        if self.rectification == "exact":
+            first = first_exact_step(b2)
+            is_adaptive = first is not None and t >= first
+        else:
+            rho = rho_t(t, b2)
+            is_adaptive = rho_inf(b2) > 4 and (rho > self.threshold if self.strict else rho >= self.threshold)
+        if is_adaptive:
             return "adaptive"
         return "momentum" if self.degenerated_to_sgd else "hold"
 
     def _rectification(self, t: int) -> Number:
         b2 = self.betas[1]
+        if self.rectification == "exact":
+            return r_exact(t, b2)
         # Rounding can lift rho_t to a threshold of exactly 4, where r_t has the limit 0.
         return 0 if rho_t(t, b2) == 4 else r_t(t, b2)
 
@@ -544,6 +559,13 @@ class RAdam(_Adaptive):
             log size:  log r_t + (1/2) l(d(bc2)/bc2) + l(d(bc1)/bc1) + 6u        (momentum: l(d(bc1)/bc1) + 3u)
             log e:     u where e = eps, else (1/2) l(d(bc2)/bc2) + 3u
 
+        The exact rectification has n_t = rho_inf (1-P)/(1+P) in place of rho_t, 2 in place of the threshold and of 4:
+        "textbook" as above, 4u for its own operations; "exact" 12u. With x = n/2, Var = h(x) / (x-1) and h smooth,
+
+            log r_t:   (1/2) sum of l(d(n)/(n-2) + u) + (3/2) d(n)/n over n = n_t, rho_inf;  + 40u
+
+        |d log h/d log x| <= 2.15 on x >= 1, and 40u for two evaluations of Var by any route in which nothing cancels.
+
         Where d(rho) >= (rho - 4)/2 for rho_t or rho_inf, the size of an adaptive step has no useful bound: it is inf
         and the branch is undecided. Otherwise the branch is decided if rho_t differs from the threshold, and rho_inf
         from 4, by more than its error (plus 4u rho_t, for an oracle that compares a rounded rho_t).
@@ -561,7 +583,7 @@ class RAdam(_Adaptive):
         >>> RAdam(betas=(0.9, 1 - 1e-9)).scalar_error(5).decided
         False
         """
-        return self._error(t, scalars, self.threshold)
+        return self._error(t, scalars, 2 if self.rectification == "exact" else self.threshold, self.rectification)
 
 
 _U = 2.0**-53
@@ -602,6 +624,22 @@ def _rho_error(t: int, b2: float, exact: bool) -> tuple[float, float]:
     return d_limit + d_term + _U * (now + d_limit + d_term), d_limit
 
 
+def _n_eff_error(t: int, b2: float, exact: bool) -> tuple[float, float]:
+    """Return the bounds on the absolute errors of n_t and rho_inf."""
+    now, limit = n_eff(t, b2), rho_inf(b2)
+    if exact:
+        return 12 * _U * now, 4 * _U * limit
+    power, relative = _power(t, b2)
+    d_limit = 3 * _U * (limit + 1)
+    parts = (d_limit / limit, power * relative / (1 + power), _correction_error(t, b2, exact))
+    return now * math.expm1(sum(map(_log_factor, parts)) + 4 * _U), d_limit
+
+
+def _log_exact_r_error(n: float, d_n: float) -> float:
+    """Return the part of the exact log r_t's error that comes from one n."""
+    return _log_factor(d_n / (n - 2) + _U) / 2 + 1.5 * d_n / n
+
+
 def _log_r_error(rho: float, d_rho: float) -> float:
     """Return the part of log r_t's error that comes from one rho."""
     return sum(_log_factor(d_rho / (rho - c) + _U) for c in (4, 2, 0)) / 2
@@ -615,6 +653,7 @@ def _scalar_error(
     b1: float,
     b2: float,
     threshold: float | None,
+    rectification: Rectification,
     eps_is_scaled: bool,
     exact: bool,
 ) -> ScalarError:
@@ -622,14 +661,17 @@ def _scalar_error(
     bc2 = _log_factor(_correction_error(times[1], b2, exact))
     d_rho, decided, r = 0.0, True, 0.0
     if threshold is not None:
-        now, limit = rho_t(t, b2), rho_inf(b2)
-        d_rho, d_limit = _rho_error(t, b2, exact)
-        decided = abs(now - threshold) > d_rho + 4 * _U * now and abs(limit - 4) > d_limit
+        is_paper = rectification == "paper"
+        least = 4 if is_paper else 2
+        now, limit = (rho_t if is_paper else n_eff)(t, b2), rho_inf(b2)
+        d_rho, d_limit = (_rho_error if is_paper else _n_eff_error)(t, b2, exact)
+        decided = abs(now - threshold) > d_rho + 4 * _U * now and abs(limit - least) > d_limit
         if branch == "adaptive":
-            if d_rho >= (now - 4) / 2 or d_limit >= (limit - 4) / 2:
+            if d_rho >= (now - least) / 2 or d_limit >= (limit - least) / 2:
                 r, decided = math.inf, False
             else:
-                r = _log_r_error(now, d_rho) + _log_r_error(limit, d_limit) + 10 * _U
+                log_error, own = (_log_r_error, 10) if is_paper else (_log_exact_r_error, 40)
+                r = log_error(now, d_rho) + log_error(limit, d_limit) + own * _U
     if branch == "adaptive":
         size = math.expm1(r + bc2 / 2 + bc1 + 6 * _U)
     elif branch == "momentum":

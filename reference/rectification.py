@@ -20,7 +20,17 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, TypeVar
 
-__all__ = ["bias_correction", "first_adaptive_step", "first_order_variance", "r_t", "rho_inf", "rho_t"]
+__all__ = [
+    "bias_correction",
+    "first_adaptive_step",
+    "first_exact_step",
+    "first_order_variance",
+    "n_eff",
+    "r_exact",
+    "r_t",
+    "rho_inf",
+    "rho_t",
+]
 
 Scalar = TypeVar("Scalar")
 """float, mpmath.mpf or fractions.Fraction: a result has the type of the beta that it is computed from."""
@@ -265,10 +275,137 @@ beta2 = 0.999
     return result
 
 
+def _n_eff_parts(t: int, beta2: Any) -> tuple[Any, Any]:
+    """Return numerator and denominator of n_t = S0(b)^2 / S0(b^2)."""
+    beta, bits = _exactly(beta2)
+    sum_of_weights, _ = _lag_sums(beta, bits)(t)
+    sum_of_squares, _ = _lag_sums(beta**2, bits)(t)
+    return sum_of_weights**2, sum_of_squares * (1 if bits is None else 2**bits)
+
+
+def _n_eff(t: int, beta2: Any) -> Any:
+    t = _check_step(t)
+    _check_beta(beta2, "beta2")
+    return _quotient(*_n_eff_parts(t, beta2), beta2)
+
+
+def n_eff(t: int, beta2: Scalar) -> Scalar:
+    """Return n_t, the number of equally weighted squares whose mean varies as much as the exponential average.
+
+    Of independent squares of one variance, a mean with weights w_j has that variance times sum w_j^2 / (sum w_j)^2
+    (Kish 1965, section 11.7), here with w_j = b^j at lag j:
+
+        n_t = S0(t; b)^2 / S0(t; b^2)        (= rho_inf (1 - b^t) / (1 + b^t))
+
+    n_1 = 1; n_t increases with t and with b; n_t < t for t >= 2; n_t < rho_inf.
+
+    Args:
+        t: step, counted from 1.
+        beta2: decay rate b of the second moment, in [0, 1); float, mpf or Fraction.
+
+    Raises:
+        ValueError: t < 1, or beta2 is outside [0, 1).
+
+    >>> n_eff(3, Fraction(1, 2)), n_eff(3, 1 - 2**-53)
+    (Fraction(7, 3), 3.0)
+    """
+    result: Scalar = _cached_n_eff(t, beta2) if isinstance(beta2, float) else _n_eff(t, beta2)
+    return result
+
+
+_THIRD = Fraction(1, 3)
+# b^t is below 3^-64 of a number next to 1/3: from here on n_t exceeds 2 wherever rho_inf, of a float64 b, does.
+_LATE = 64
+
+
+def _has_a_variance(t: int, beta2: Any) -> bool:
+    """Whether n_t > 2, in rationals."""
+    beta = _exactly(beta2)[0]
+    if beta <= _THIRD:
+        return False
+    if t > _LATE and isinstance(beta2, float):
+        return True
+    numerator, denominator = _n_eff_parts(t, beta)
+    return bool(numerator > 2 * denominator)
+
+
+def first_exact_step(beta2: Any) -> int | None:
+    """Return the first step with n_t > 2, at which psi has a variance; None where there is none: beta2 <= 1/3.
+
+    Args:
+        beta2: decay rate b of the second moment, in [0, 1); float, mpf or Fraction; decided as the number that it is.
+
+    Raises:
+        ValueError: beta2 is outside [0, 1).
+
+    >>> first_exact_step(0.999), first_exact_step(0.38), first_exact_step(Fraction(1, 3))
+    (3, 4, None)
+    """
+    _check_beta(beta2, "beta2")
+    if _exactly(beta2)[0] <= _THIRD:
+        return None
+    t = 3
+    while not _has_a_variance(t, beta2):
+        t += 1
+    return t
+
+
+def _r_exact(t: int, beta2: Any) -> Any:
+    import mpmath
+
+    t = _check_step(t)
+    _check_beta(beta2, "beta2")
+    beta, _ = _exactly(beta2)
+    now, limit = Fraction(*_n_eff_parts(t, beta2)), rho_inf(beta)
+    for name, value in (("rho_inf", limit), ("n_t", now)):
+        if value <= 2:
+            raise ValueError(
+                f"psi has no variance for {name} <= 2: {name} is {float(value)!r} at t = {t}, beta2 = {beta2!r}"
+            )
+    is_mpf = hasattr(beta2, "_mpf_")
+    # x/(x-1) and x/G^2 agree to as many digits as x has before its point.
+    with mpmath.workprec(2 * (int(mpmath.mp.prec) if is_mpf else 53) + 64 + int(limit).bit_length()):
+
+        def variance(n: Fraction) -> Any:
+            x = mpmath.fdiv(n.numerator, 2 * n.denominator)
+            ratio = mpmath.gammaprod([x], [x - 0.5])
+            return x / mpmath.fdiv(n.numerator - 2 * n.denominator, 2 * n.denominator) - x / ratio**2
+
+        result = mpmath.sqrt(variance(limit) / variance(now))
+    return +result if is_mpf else float(result)
+
+
+def r_exact(t: int, beta2: Scalar) -> Scalar:
+    """Return the exact rectification: of n_t terms instead of rho_t, and by the variance itself, not its expansion.
+
+        r = sqrt(Var(rho_inf) / Var(n_t)),    Var(n) = x/(x-1) - x (Gamma(x - 1/2) / Gamma(x))^2,    x = n/2
+
+    Var(n) is the variance of psi, psi^2 ~ Scale-inv-chi2(n, 1): E[psi^2] = x/(x-1), E[psi] = sqrt(x) Gamma(x - 1/2) /
+    Gamma(x). It exists for n > 2. In the limit of weights that fade no more, n_t and rho_t are both rho_inf.
+
+    Args:
+        t: step, counted from 1.
+        beta2: decay rate b of the second moment, in [0, 1); float, mpf or Fraction.
+
+    Returns:
+        A number in (0, 1); a float64 for a Fraction.
+
+    Raises:
+        ValueError: t < 1, beta2 is outside [0, 1), n_t <= 2 or rho_inf <= 2.
+
+    >>> round(r_exact(3, 0.999), 15), round(r_exact(6, 0.999), 15)
+    (0.015161573790852, 0.037880206811284)
+    """
+    result: Scalar = _cached_r_exact(t, beta2) if isinstance(beta2, float) else _r_exact(t, beta2)
+    return result
+
+
 _cached_rho_inf = lru_cache(maxsize=2**10)(_rho_inf)
 _cached_rho_t = lru_cache(maxsize=2**16)(_rho_t)
 _cached_bias_correction = lru_cache(maxsize=2**16)(_bias_correction)
 _cached_r_t = lru_cache(maxsize=2**16)(_r_t)
+_cached_n_eff = lru_cache(maxsize=2**16)(_n_eff)
+_cached_r_exact = lru_cache(maxsize=2**16)(_r_exact)
 
 
 def first_adaptive_step(beta2: Any, threshold: Any, strict: bool = False) -> int | None:

@@ -19,6 +19,8 @@ BETA2_CORNERS = (
     *(0.999, 0.99, 0.9, 0.0, 0.5, 0.6, 0.65, 2 / 3, 0.7, 0.75, 0.8, 0.95, 0.9995, 0.9999),
     *(1 - 1e-6, 1 - 1e-9, 1 - 1e-12, 1 - 2**-53),
 )
+EXACT_BETA2_CORNERS = (1 / 3, 0.335, 0.35, 0.38, (3 - 5**0.5) / 2, 0.39, 0.4)
+"""Where the exact rectification first has a variance late, or never: up to (3 - sqrt 5)/2."""
 EPS_CORNERS = (1e-16, 1e-8, 0.0, 1e-3, 1.0, 1e-30, 1e4)
 LR_CORNERS = (1e-3, 0.1, 1.0, 0.0, 1e-5, 1e-8)
 DECAY_CORNERS = (0.0, 0.01, 0.1, 1.0, 5.0)
@@ -79,6 +81,19 @@ def radam_hyperparameters() -> SearchStrategy[dict[str, Any]]:
             **_adaptive_options(),
             "degenerated_to_sgd": st.booleans(),
             "threshold": _around(THRESHOLD_CORNERS, st.floats(4, 12)),
+        }
+    )
+
+
+def exact_radam_hyperparameters() -> SearchStrategy[dict[str, Any]]:
+    """RAdam's options with the exact rectification, which has no threshold, in neutral form."""
+    corners = (*BETA2_CORNERS, *EXACT_BETA2_CORNERS)
+    return st.fixed_dictionaries(
+        {
+            **_adaptive_options(),
+            "betas": st.tuples(betas().map(lambda both: both[0]), _around(corners, st.floats(0, 0.9999))),
+            "degenerated_to_sgd": st.booleans(),
+            "rectification": st.just("exact"),
         }
     )
 

@@ -20,7 +20,7 @@ import reference
 import reference.rectification
 from radam import WeightDecay
 from radam.audit import Lockstep
-from radam.audit.strategies import adam_hyperparameters, radam_hyperparameters
+from radam.audit.strategies import adam_hyperparameters, exact_radam_hyperparameters, radam_hyperparameters
 from radam.audit.subjects.radam import adam_oracle, family, oracle
 from radam.rectification import first_adaptive_step
 from radam.schedule import Kind, gathered, steps_at
@@ -34,6 +34,8 @@ CONFIGURATIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "L2": (radam.RAdam, {"lr": 0.1, "weight_decay": WeightDecay(0.25, False), "betas": (0.5, 0.8)}),
     "AMSGrad, maximize": (radam.RAdam, {"lr": 0.1, "betas": (0.8, 0.9), "amsgrad": True, "maximize": True}),
     "held": (radam.RAdam, {"lr": 0.1, "degenerated_to_sgd": False, "weight_decay": 0.1, "threshold": 4.5}),
+    "exact": (radam.RAdam, {"lr": 0.1, "rectification": "exact", "weight_decay": 0.25}),
+    "exact, held": (radam.RAdam, {"lr": 0.1, "rectification": "exact", "degenerated_to_sgd": False}),
     "never adaptive": (radam.RAdam, {"lr": 0.1, "betas": (0.9, 0.5)}),
     "eps after the bias correction": (radam.RAdam, {"lr": 0.1, "eps": 0.01, "optimized_update": False}),
     "Adam": (radam.Adam, {"lr": 0.1}),
@@ -55,15 +57,15 @@ def built(name: str, params: list[Any], **more: Any) -> Any:
 def test_scalars_on_the_device_are_those_of_the_host(optimizer: Any, data: st.DataObject, steps: list[int]) -> None:
     """The kind exactly, at the threshold too; size and eps within the error that either may have."""
     strategy, make = {
-        radam.RAdam: (radam_hyperparameters(), reference.RAdam),
+        radam.RAdam: (st.one_of(radam_hyperparameters(), exact_radam_hyperparameters()), reference.RAdam),
         radam.Adam: (adam_hyperparameters(), reference.Adam),
     }[optimizer]
     options = data.draw(strategy)
     instance = family(optimizer).build([parameter()], options)
     group = instance.param_groups[0]
-    first = first_adaptive_step(group["betas"][1], group["threshold"]) if "threshold" in group else None
-    steps = [*steps, *((first - 1, first) if first and first > 1 else ())]
     phases = instance.phases(group)
+    first = phases[-1].first
+    steps = [*steps, *((first - 1, first) if first > 1 else ())]
     t = torch.tensor(steps, dtype=torch.float64)
     seen = steps_at(t, phases, group, lambda t: instance.rectification(t, group))
     one_by_one = [instance.schedule(step, group) for step in steps]

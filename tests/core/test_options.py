@@ -240,6 +240,34 @@ def test_a_number_beyond_the_largest_float(name: str) -> None:
         assert repr(number) in str(caught.value)
 
 
+# Options that exclude each other
+
+
+EXACT = r"threshold must be 5.0 with rectification='exact', but got 4.5"
+
+
+def test_the_exact_rectification_takes_no_threshold() -> None:
+    with pytest.raises(ValueError, match=EXACT):
+        radam.RAdam([parameter()], rectification="exact", threshold=4.5)
+    with pytest.raises(ValueError, match=EXACT + r" \(parameter group 0\)"):
+        radam.RAdam([{"params": [parameter()], "rectification": "exact"}], threshold=4.5)
+    instance = radam.RAdam([{"params": [parameter()], "rectification": "exact"}, {"params": [parameter()]}])
+    run(instance, 4)
+    before = snapshot(instance)
+    with pytest.raises(ValueError, match=EXACT + r" \(parameter group 2\)"):
+        instance.add_param_group({"params": [parameter()], "rectification": "exact", "threshold": 4.5})
+    for group, option, value in ((0, "threshold", 4.5), (1, "rectification", "exact")):
+        instance.param_groups[1]["threshold"] = 4.5
+        before = snapshot(instance)
+        kept = instance.param_groups[group][option]
+        instance.param_groups[group][option] = value
+        with pytest.raises(ValueError, match=EXACT + rf" \(parameter group {group}\)"):
+            instance.step()
+        instance.param_groups[group][option] = kept
+        assert snapshot(instance) == before
+    instance.step()
+
+
 # Numbers of other types
 
 

@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from radam.rectification import bias_correction, first_adaptive_step, r_t, reaches, rho_inf, rho_t
+from radam.rectification import (
+    bias_correction,
+    exact_r_t,
+    first_adaptive_step,
+    first_exact_step,
+    n_eff,
+    r_t,
+    reaches,
+    rho_inf,
+    rho_t,
+)
 
 U = 2.0**-53
 CORNERS = (
@@ -258,3 +268,96 @@ def test_the_formula_with_cancellation_fails_the_table(beta2: float, threshold: 
     assert first_step(naive, beta2, threshold) == wrong
     with pytest.raises(AssertionError):
         check(wrong, beta2, naive(wrong, beta2), rho_inf(beta2), bias_correction(wrong, beta2))
+
+
+# The exact rectification
+
+GOLDEN = (3 - math.sqrt(5)) / 2
+"""Above it the third step has a variance: the root of 1 - 3b + b^2."""
+EXACT_CORNERS = (*CORNERS, 1 / 3, math.nextafter(1 / 3, 1), 0.335, 0.35, 0.38, GOLDEN, math.nextafter(GOLDEN, 1), 0.4)
+exact_betas = st.one_of(betas, st.floats(0.3, 0.45), st.sampled_from(EXACT_CORNERS))
+
+
+def exactly_rectified(t: int, beta: float) -> tuple[Any, Any]:
+    """n_t and r_t by their formulas; of 120 digits the differences take 64 at most."""
+    with mpmath.workdps(120):
+        b = mpmath.mpf(beta)
+        limit = (1 + b) / (1 - b)
+        n = limit * (1 - b**t) / (1 + b**t)
+        if not (n > 2 and limit > 2):
+            return n, None
+
+        def variance(n: Any) -> Any:
+            x = n / 2
+            return x / (x - 1) - x * mpmath.exp(2 * (mpmath.loggamma(x - 0.5) - mpmath.loggamma(x)))
+
+        return n, mpmath.sqrt(variance(limit) / variance(n))
+
+
+@given(t=steps, beta=exact_betas)
+def test_n_eff(t: int, beta: float) -> None:
+    n, _ = exactly_rectified(t, beta)
+    assert abs(n_eff(t, beta) - n) <= 12 * U * n
+
+
+@given(late=st.one_of(st.integers(0, 5), st.integers(0, 10**4), st.integers(0, 10**6)), beta=exact_betas)
+def test_exact_r_t(late: int, beta: float) -> None:
+    first = first_exact_step(beta)
+    if first is None:
+        with pytest.raises(ValueError, match="does not exist"):
+            exact_r_t(1000, beta)
+        return
+    n, r = exactly_rectified(first + late, beta)
+    room = float((n - 2) / n)
+    seen = exact_r_t(first + late, beta)
+    # Where n_t - 2 is rounding only, r_t is a number between its neighbours 0 and 1.
+    assert 0 <= seen <= 1
+    if room > 64 * U:
+        # The bound of reference's scalar_error: an error of n_t counts by n_t/(n_t - 2) in the root.
+        assert abs(seen - r) <= (80 + 20 / room) * U * r
+
+
+@pytest.mark.parametrize("beta", EXACT_CORNERS)
+def test_the_first_exact_step_is_the_first_with_a_variance(beta: float) -> None:
+    first = first_exact_step(beta)
+    assert first == reference.first_exact_step(beta)
+    for t in range(1, 60):
+        n, r = exactly_rectified(t, beta)
+        assert (first is not None and t >= first) == (n > 2 and r is not None), t
+
+
+def test_the_third_step_has_a_variance_above_the_golden_number() -> None:
+    """At the float64 numbers on either side of the root."""
+    below = GOLDEN
+    while first_exact_step(below) == 3:
+        below = math.nextafter(below, 0)
+    while first_exact_step(math.nextafter(below, 1)) != 3:
+        below = math.nextafter(below, 1)
+    with mpmath.workdps(40):
+        root = (3 - mpmath.sqrt(5)) / 2
+        assert below < root < math.nextafter(below, 1)
+    assert (first_exact_step(below), first_exact_step(1 / 3), first_exact_step(0.25)) == (4, None, None)
+
+
+@given(beta=exact_betas, several=st.lists(st.integers(1, 10**5), min_size=1, max_size=5))
+def test_the_exact_rectification_of_tensors_is_that_of_numbers(beta: float, several: list[int]) -> None:
+    t = torch.tensor(several, dtype=torch.float64)
+    first = first_exact_step(beta)
+    for i, step in enumerate(several):
+        assert abs(float(n_eff(t, beta)[i]) - n_eff(step, beta)) <= 24 * U * n_eff(step, beta)
+        if first is not None and step >= first:
+            room = (n_eff(step, beta) - 2) / n_eff(step, beta)
+            if room > 64 * U:
+                assert abs(float(exact_r_t(t, beta)[i]) - exact_r_t(step, beta)) <= (160 + 40 / room) * U
+
+
+def test_the_exact_rectification_refuses_by_name() -> None:
+    with pytest.raises(ValueError, match=r"exact_r_t does not exist at t=2, beta2=0.999: n_t=.* above 2"):
+        exact_r_t(2, 0.999)
+
+
+def test_the_paper_takes_smaller_steps() -> None:
+    """r_t of the paper is below the exact one, and both go to 1."""
+    for beta in (0.9, 0.99, 0.999):
+        assert all(r_t(t, beta) < exact_r_t(t, beta) < 1 for t in range(6, 200))
+        assert 1 - exact_r_t(10**6, beta) <= 1e-15

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 
 import radam
 import reference
+from radam.audit import Lockstep
 from radam.audit.strategies import betas
+from radam.audit.subjects.radam import oracle as radam_oracle
 from radam.schedule import Kind, Phase, Step, gathered, lr_on, step_at, steps_at
 
 OPTIMIZER = radam.RAdam([torch.nn.Parameter(torch.zeros(1))])
@@ -34,6 +36,14 @@ radam_options = st.fixed_dictionaries(
     {
         **common,
         "threshold": st.one_of(st.sampled_from((4.0, 5.0)), st.floats(4, 50)),
+        "degenerated_to_sgd": st.booleans(),
+    }
+)
+exact_options = st.fixed_dictionaries(
+    {
+        **common,
+        "betas": st.one_of(betas(), st.tuples(st.just(0.9), st.floats(0.33, 0.42))),
+        "rectification": st.just("exact"),
         "degenerated_to_sgd": st.booleans(),
     }
 )
@@ -85,6 +95,11 @@ def test_radam_to_the_last_bits(options: dict[str, Any], t: int) -> None:
     check(OPTIMIZER.schedule(t, {**OPTIMIZER.defaults, **options}), reference.RAdam, options, t)
 
 
+@given(options=exact_options, t=steps)
+def test_the_exact_rectification_to_the_last_bits(options: dict[str, Any], t: int) -> None:
+    check(OPTIMIZER.schedule(t, {**OPTIMIZER.defaults, **options}), reference.RAdam, options, t)
+
+
 @given(options=adam_options, t=steps)
 def test_adam_to_the_last_bits(options: dict[str, Any], t: int) -> None:
     check(ADAM.schedule(t, {**ADAM.defaults, **options}), reference.Adam, options, t)
@@ -101,6 +116,12 @@ def test_adam_to_the_last_bits(options: dict[str, Any], t: int) -> None:
         (10**6, {"betas": (0.9, 0.6)}, Kind.MOMENTUM),
         (10**6, {"betas": (0.9, 0.6), "threshold": 4.0, "degenerated_to_sgd": False}, Kind.HOLD),
         (10**6, {"betas": (0.9, 0.65)}, Kind.MOMENTUM),
+        (2, {"rectification": "exact"}, Kind.MOMENTUM),
+        (2, {"rectification": "exact", "degenerated_to_sgd": False}, Kind.HOLD),
+        (3, {"rectification": "exact"}, Kind.ADAPTIVE),
+        (3, {"rectification": "exact", "betas": (0.9, 0.38)}, Kind.MOMENTUM),
+        (4, {"rectification": "exact", "betas": (0.9, 0.38)}, Kind.ADAPTIVE),
+        (10**6, {"rectification": "exact", "betas": (0.9, 1 / 3)}, Kind.MOMENTUM),
     ],
 )
 def test_kinds_of_radam(t: int, options: dict[str, Any], kind: Kind) -> None:
@@ -209,3 +230,24 @@ def test_a_tensor_lr_stays_one_where_its_device_is(shape: tuple[int, ...], requi
     assert isinstance(elsewhere, torch.Tensor)
     assert (elsewhere.shape, elsewhere.dtype, elsewhere.is_meta) == ((), torch.float64, True)
     assert lr_on(torch.device("cpu"), 0.1) == 0.1
+
+
+def test_each_group_has_its_own_rectification() -> None:
+    """In lock-step, changed in mid-run too: from the third step on where it is exact, from the sixth by the paper."""
+    params = [torch.nn.Parameter(torch.linspace(-1, 1, 4, dtype=torch.float64)) for _ in range(2)]
+    groups = [{"params": params[:1]}, {"params": params[1:], "rectification": "exact", "betas": (0.8, 0.99)}]
+    optimizer = radam.RAdam(groups, lr=0.1)
+    options = [{"lr": 0.1}, {"lr": 0.1, "rectification": "exact", "betas": (0.8, 0.99)}]
+    lockstep = Lockstep(optimizer, options, radam_oracle, scalars="exact")
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 13):
+        if step == 9:
+            for group, own in zip(optimizer.param_groups, lockstep.options, strict=True):
+                other = "paper" if group["rectification"] == "exact" else "exact"
+                group["rectification"] = own["rectification"] = other
+        for param in params:
+            param.grad = torch.randn(4, dtype=torch.float64, generator=generator)
+        lockstep.step()
+    kinds = [[optimizer.schedule(t, group).kind for t in (2, 3, 5, 6)] for group in optimizer.param_groups]
+    m, a = Kind.MOMENTUM, Kind.ADAPTIVE
+    assert kinds == [[m, a, a, a], [m, m, m, a]]

@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference import bias_correction, first_adaptive_step, first_order_variance, r_t, rho_inf, rho_t
+from reference import (
+    bias_correction,
+    first_adaptive_step,
+    first_exact_step,
+    first_order_variance,
+    n_eff,
+    r_exact,
+    r_t,
+    rho_inf,
+    rho_t,
+)
 
 betas = st.one_of(
     st.floats(0.0, 1.0, exclude_max=True),
@@ -225,3 +235,59 @@ def test_a_loop_over_steps_is_cheap() -> None:
         rho_t(t, 0.998)
         bias_correction(t, 0.998)
     assert time.process_time() - start < 5  # 0.3 s alone
+
+
+# The exact rectification
+
+
+def by_the_papers_variance(t: int, beta: float) -> tuple[Any, Any]:
+    """n_t in closed form, and r_t by the paper's equation 2, of which it takes the expansion."""
+    with mpmath.workdps(200):
+        b = mpmath.mpf(beta)
+        limit = (1 + b) / (1 - b)
+        n = limit * (1 - b**t) / (1 + b**t)
+
+        def variance(rho: Any) -> Any:
+            half = (rho - 1) / 2
+            # 2^(2 rho - 5) B^2, whose factors leave every range.
+            square = mpmath.exp(
+                (2 * rho - 5) * mpmath.log(2) + 2 * (2 * mpmath.loggamma(half) - mpmath.loggamma(rho - 1))
+            )
+            return rho / (rho - 2) - rho * square / mpmath.pi
+
+        exists = n > 2 and limit > 2
+        return n, mpmath.sqrt(variance(limit) / variance(n)) if exists else None
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    t=st.one_of(st.integers(1, 30), st.integers(1, 9000)),
+    beta=st.one_of(betas, st.floats(0.33, 0.4), st.just(1 / 3), st.just((3 - 5**0.5) / 2)),
+)
+def test_the_exact_rectification_is_exact_and_rounded(t: int, beta: float) -> None:
+    n, r = by_the_papers_variance(t, beta)
+    assert n_eff(t, beta) == float(n)
+    if r is None:
+        with pytest.raises(ValueError, match=r"psi has no variance for (n_t|rho_inf) <= 2"):
+            r_exact(t, beta)
+    else:
+        assert r_exact(t, beta) == float(r)
+    first = first_exact_step(beta)
+    assert (first is not None and t >= first) == (r is not None)
+
+
+def test_the_exact_rectification_of_other_numbers() -> None:
+    assert n_eff(4, Fraction(1, 2)) == Fraction(45, 17)
+    assert r_exact(4, Fraction(1, 2)) == r_exact(4, 0.5)
+    with mpmath.workdps(50):
+        _, r = by_the_papers_variance(6, 0.999)
+        assert abs(r_exact(6, mpmath.mpf(0.999)) / r - 1) < mpmath.mpf(10) ** -49
+    # 3 b - 1 = 3e-30 exceeds b^t (3 - b), about 8/3 3^-t, from t = log_3(8/9 1e30) = 62.8 on.
+    assert [first_exact_step(Fraction(1, 3)), first_exact_step(Fraction(1, 3) + Fraction(1, 10**30))] == [None, 63]
+
+
+def test_n_eff_and_rho_t_meet_at_the_first_step_and_in_the_limit() -> None:
+    for beta in (0.5, 0.9, 0.999):
+        assert n_eff(1, beta) == rho_t(1, beta) == 1
+        assert n_eff(10**5, beta) == rho_inf(beta)
+        assert all(rho_t(t, beta) < n_eff(t, beta) < t for t in range(2, 40))

@@ -9,13 +9,13 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from radam.audit.capabilities import SWITCHES, let_compile
-from radam.audit.strategies import adam_hyperparameters, radam_hyperparameters
+from radam.audit.strategies import adam_hyperparameters, exact_radam_hyperparameters, radam_hyperparameters
 from radam.audit.subject import Call, Oracle, Params, Subject
 
 _DECAY = ("weight_decay", "weight_decouple", "absolute")
@@ -146,6 +146,13 @@ def radam_subject() -> Subject:
         oracle=oracle,
         scalars="exact",
         call=family(radam.RAdam).call,
+    )
+
+
+def exact_radam_subject() -> Subject:
+    """radam.RAdam with the exact rectification: judged with exact scalars."""
+    return replace(
+        radam_subject(), name="radam.audit.subjects.exact:RADAM", hyperparameters=exact_radam_hyperparameters()
     )
 
 
