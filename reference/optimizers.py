@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from reference.rectification import bias_correction, first_exact_step, n_eff, r_exact, r_t, rho_inf, rho_t
+from reference.rectification import bias_correction, exact_r_t, first_exact_step, n_eff, r_t, rho_inf, rho_t
 
 __all__ = ["SGD", "Adam", "Array", "Branch", "Oracle", "RAdam", "ScalarError", "Scalars"]
 
@@ -453,7 +453,7 @@ class RAdam(_Adaptive):
         threshold: >= 4; the paper's is 4 with strict=True, its authors' code has 5. Never adaptive if rho_inf <= 4.
         strict: whether rho_t must exceed the threshold.
         decay_when_skipped: whether decoupled decay happens on steps that hold the parameter.
-        rectification: "paper": as above, r_t of `reference.rectification`. "exact": its r_exact, and adaptive wherever
+        rectification: "paper": as above, with `reference.r_t`. "exact": with `reference.exact_r_t`, and adaptive wherever
             that exists, which leaves no choice of a threshold.
 
     Raises:
@@ -526,7 +526,7 @@ class RAdam(_Adaptive):
     def _rectification(self, t: int) -> Number:
         b2 = self.betas[1]
         if self.rectification == "exact":
-            return r_exact(t, b2)
+            return exact_r_t(t, b2)
         # Rounding can lift rho_t to a threshold of exactly 4, where r_t has the limit 0.
         return 0 if rho_t(t, b2) == 4 else r_t(t, b2)
 

@@ -22,11 +22,11 @@ from typing import Any, TypeVar
 
 __all__ = [
     "bias_correction",
+    "exact_r_t",
     "first_adaptive_step",
     "first_exact_step",
     "first_order_variance",
     "n_eff",
-    "r_exact",
     "r_t",
     "rho_inf",
     "rho_t",
@@ -350,7 +350,7 @@ def first_exact_step(beta2: Any) -> int | None:
     return t
 
 
-def _r_exact(t: int, beta2: Any) -> Any:
+def _exact_r_t(t: int, beta2: Any) -> Any:
     import mpmath
 
     t = _check_step(t)
@@ -375,7 +375,7 @@ def _r_exact(t: int, beta2: Any) -> Any:
     return +result if is_mpf else float(result)
 
 
-def r_exact(t: int, beta2: Scalar) -> Scalar:
+def exact_r_t(t: int, beta2: Scalar) -> Scalar:
     """Return the exact rectification: of n_t terms instead of rho_t, and by the variance itself, not its expansion.
 
         r = sqrt(Var(rho_inf) / Var(n_t)),    Var(n) = x/(x-1) - x (Gamma(x - 1/2) / Gamma(x))^2,    x = n/2
@@ -393,10 +393,10 @@ def r_exact(t: int, beta2: Scalar) -> Scalar:
     Raises:
         ValueError: t < 1, beta2 is outside [0, 1), n_t <= 2 or rho_inf <= 2.
 
-    >>> round(r_exact(3, 0.999), 15), round(r_exact(6, 0.999), 15)
+    >>> round(exact_r_t(3, 0.999), 15), round(exact_r_t(6, 0.999), 15)
     (0.015161573790852, 0.037880206811284)
     """
-    result: Scalar = _cached_r_exact(t, beta2) if isinstance(beta2, float) else _r_exact(t, beta2)
+    result: Scalar = _cached_exact_r_t(t, beta2) if isinstance(beta2, float) else _exact_r_t(t, beta2)
     return result
 
 
@@ -405,7 +405,7 @@ _cached_rho_t = lru_cache(maxsize=2**16)(_rho_t)
 _cached_bias_correction = lru_cache(maxsize=2**16)(_bias_correction)
 _cached_r_t = lru_cache(maxsize=2**16)(_r_t)
 _cached_n_eff = lru_cache(maxsize=2**16)(_n_eff)
-_cached_r_exact = lru_cache(maxsize=2**16)(_r_exact)
+_cached_exact_r_t = lru_cache(maxsize=2**16)(_exact_r_t)
 
 
 def first_adaptive_step(beta2: Any, threshold: Any, strict: bool = False) -> int | None:

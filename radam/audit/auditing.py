@@ -30,8 +30,6 @@ from radam.audit.subject import Subject
 MAX_EXAMPLES = 30
 SMALLER = 3.0
 """Seconds for which a smaller example of a finding is looked for."""
-LEAST_EXAMPLES = 3
-"""Of any check: the first is the simplest, in which most options are off."""
 COMPILED = 0.15
 """Share of the examples that are drawn with torch.compile, where each takes seconds."""
 
@@ -92,7 +90,7 @@ def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES, smaller: float | 
     implementation = setting.implementation if len(check.each) > ("dtype" in check.each) else None
     search = _Search(check, setting, SMALLER if smaller is None else smaller)
     compiled = setting.implementation == "compiled"
-    share, least = (COMPILED * check.examples, 1) if compiled else (check.examples, LEAST_EXAMPLES)
+    share, least = (COMPILED * check.examples, 1) if compiled else (check.examples, check.least)
     started = time.perf_counter()
     search.run(max(min(least, max_examples), round(max_examples * share)))
     seconds = time.perf_counter() - started

@@ -19,7 +19,7 @@ from reference import (
     first_exact_step,
     first_order_variance,
     n_eff,
-    r_exact,
+    exact_r_t,
     r_t,
     rho_inf,
     rho_t,
@@ -269,19 +269,19 @@ def test_the_exact_rectification_is_exact_and_rounded(t: int, beta: float) -> No
     assert n_eff(t, beta) == float(n)
     if r is None:
         with pytest.raises(ValueError, match=r"psi has no variance for (n_t|rho_inf) <= 2"):
-            r_exact(t, beta)
+            exact_r_t(t, beta)
     else:
-        assert r_exact(t, beta) == float(r)
+        assert exact_r_t(t, beta) == float(r)
     first = first_exact_step(beta)
     assert (first is not None and t >= first) == (r is not None)
 
 
 def test_the_exact_rectification_of_other_numbers() -> None:
     assert n_eff(4, Fraction(1, 2)) == Fraction(45, 17)
-    assert r_exact(4, Fraction(1, 2)) == r_exact(4, 0.5)
+    assert exact_r_t(4, Fraction(1, 2)) == exact_r_t(4, 0.5)
     with mpmath.workdps(50):
         _, r = by_the_papers_variance(6, 0.999)
-        assert abs(r_exact(6, mpmath.mpf(0.999)) / r - 1) < mpmath.mpf(10) ** -49
+        assert abs(exact_r_t(6, mpmath.mpf(0.999)) / r - 1) < mpmath.mpf(10) ** -49
     # 3 b - 1 = 3e-30 exceeds b^t (3 - b), about 8/3 3^-t, from t = log_3(8/9 1e30) = 62.8 on.
     assert [first_exact_step(Fraction(1, 3)), first_exact_step(Fraction(1, 3) + Fraction(1, 10**30))] == [None, 63]
 

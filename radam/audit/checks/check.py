@@ -42,6 +42,8 @@ class Check:
         needs: capabilities without which it does not apply.
         oracle: whether it compares with the subject's oracle.
         examples: how many are drawn, as a share of the number asked for; once where nothing is drawn.
+        least: how many at least. The first is the simplest, in which most options are off; fewer than three do where
+            each is a sweep, or slow.
         dtypes: those of a dimension "dtype"; the first alone without it.
         compiled: whether it is run with torch.compile, where each new optimizer takes a second.
     """
@@ -53,6 +55,7 @@ class Check:
     examples: float = 0.1
     dtypes: tuple[torch.dtype, ...] = KINDS
     compiled: bool = True
+    least: int = 3
 
     @property
     def name(self) -> str:
@@ -128,12 +131,13 @@ class Group:
         examples: float = 0.1,
         dtypes: tuple[torch.dtype, ...] | None = None,
         compiled: bool = True,
+        least: int = Check.least,
     ) -> Callable[[Callable[[Run], None]], Callable[[Run], None]]:
         """Make a function one of the group's checks; see :class:`Check`."""
 
         def add(function: Callable[[Run], None]) -> Callable[[Run], None]:
             standard = Check.dtypes
-            self.checks.append(Check(function, each, needs, oracle, examples, dtypes or standard, compiled))
+            self.checks.append(Check(function, each, needs, oracle, examples, dtypes or standard, compiled, least))
             return function
 
         return add
