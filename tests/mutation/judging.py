@@ -17,6 +17,7 @@ import torch
 from radam.audit import Subject
 from radam.audit.auditing import MAX_EXAMPLES, Plan, carry_out, chosen, judged, plan, prepared, resolved
 from radam.audit.capabilities import CAPABILITIES, SWITCHES, Capabilities
+from radam.audit.checks import groups
 from radam.audit.run import Setting
 from tests.mutation.catalogue import BY_NAME
 from tests.mutation.mutant import LIKE, base_module, judged_as
@@ -72,6 +73,22 @@ class Verdict:
         return self.audit is not None or self.suite is not None
 
 
+CHECKS_ABOUT = {
+    "plumbing": "Invariances",
+    "maximize": "Invariances",
+    "complex": "Invariances",
+    "gradient handling": "Gradients",
+    "layout": "Tensors",
+    "dtype": "Half precision",
+    "state and resume": "State",
+    "amsgrad": "State",
+    "memory": "Memory",
+    "closure": "Calls",
+    "validation": "Arguments",
+}
+"""The group of checks that is about a part of an optimizer, where it is not the numbers."""
+
+
 def is_plain(base: str) -> bool:
     """Whether the base is an optimizer of this folder, or none: a right optimizer by itself."""
     return "." not in base
@@ -83,13 +100,16 @@ def subject_of(name: str) -> Subject:
     return replace(resolved(where), expected_failures=EXPECTED.get(name, {}))
 
 
-def rounds(capabilities: Capabilities, base: str, quick: bool) -> Iterator[tuple[int, Iterator[Plan]]]:
+def rounds(capabilities: Capabilities, base: str, quick: bool, part: str = "") -> Iterator[tuple[int, Iterator[Plan]]]:
     """The checks of a subject with few examples; if not quick, with more, then of compiled steps, which take long."""
     subject = capabilities.subject
     supports = frozenset(filter(capabilities.has, ONE_PATH if is_plain(base) else NOT_COMPILED))
     not_compiled = Capabilities(replace(subject, supports=supports), capabilities.device)
-    # The first finds most; what has few settings is soon done.
-    checks = sorted(chosen(None), key=lambda check: (check.name != "every_step", len(check.each)))
+    # The first finds most; then those about the part; what has few settings is soon done.
+    about = {check.name for group in groups() if group.title == CHECKS_ABOUT.get(part) for check in group.checks}
+    checks = sorted(
+        chosen(None), key=lambda check: (check.name != "every_step", check.name not in about, len(check.each))
+    )
     yield FEW, plan(not_compiled, checks)
     if quick:
         return
@@ -118,7 +138,7 @@ def _base_fails(base: str, planned: Plan, max_examples: int) -> bool:
 
 
 def by_audit(
-    make: Callable[[], Subject], base: str, matrix: bool = False, quick: bool = False
+    make: Callable[[], Subject], base: str, matrix: bool = False, quick: bool = False, part: str = ""
 ) -> tuple[Found | None, dict[str, str]]:
     """Run the checks until one fails that the base passes; with `matrix` the others of the first round too.
 
@@ -127,6 +147,7 @@ def by_audit(
         base: what was patched; "" for a right optimizer.
         matrix: see above.
         quick: the first round alone, of few examples.
+        part: what is wrong, where that is known: the checks about it come first.
 
     Returns:
         How it was found, and what each check said in the first round, if it came to its end.
@@ -140,7 +161,7 @@ def by_audit(
     found: Found | None = None
     first: dict[str, str] = {}
     on_base = 0.0
-    for max_examples, planned_checks in rounds(capabilities, base, quick):
+    for max_examples, planned_checks in rounds(capabilities, base, quick, part):
         row: dict[str, str] = {}
         for planned in planned_checks:
             check = planned.check.name
@@ -245,7 +266,7 @@ def verdict(name: str, matrix: bool = False, quick: bool = False) -> Verdict:
     is_radam = is_plain(base) and base not in LIKE
     # Where the tests judge too, few examples are enough: a whole audit of each mutant that it cannot find takes hours.
     few = quick or (is_radam and mutant is not None)
-    result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix, few)
+    result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix, few, result.part)
     result.asked = ("audit",)
     if is_radam:
         where = RIGHT.get(name, f"tests.mutation.wrong:{name}")
