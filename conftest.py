@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.statistics.false_alarm import LEDGER, of_items
 from tests.subject.tally import TALLY, Tally
 
 pytest_plugins = ["radam.audit.pytest_plugin"]
@@ -38,16 +39,24 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.numprocesses = "auto"
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Add up how likely the statistical tests are to accuse what is right."""
+    LEDGER.entries.update(of_items(session.items))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand what a worker process has compared to the process that reports it."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["tally"] = TALLY.as_dict()
+        output["false_alarms"] = LEDGER.entries
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what a worker process has compared."""
+    """Take over what a worker process has compared, and collected."""
+    LEDGER.entries.update(getattr(node, "workeroutput", {}).get("false_alarms", {}))
     TALLY.merge(getattr(node, "workeroutput", {}).get("tally", Tally().as_dict()))
 
 
@@ -55,3 +64,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what was compared."""
     if TALLY.cases:
         terminalreporter.write_line(str(TALLY))
+    if LEDGER.entries:
+        terminalreporter.write_line(str(LEDGER))

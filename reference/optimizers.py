@@ -453,8 +453,8 @@ class RAdam(_Adaptive):
         threshold: >= 4; the paper's is 4 with strict=True, its authors' code has 5. Never adaptive if rho_inf <= 4.
         strict: whether rho_t must exceed the threshold.
         decay_when_skipped: whether decoupled decay happens on steps that hold the parameter.
-        rectification: "paper": as above, with `reference.r_t`. "exact": with `reference.exact_r_t`, and adaptive wherever
-            that exists, which leaves no choice of a threshold.
+        rectification: "paper": as above, with `reference.r_t`. "exact": with `reference.exact_r_t`, and adaptive
+            wherever that exists, which leaves no choice of a threshold.
 
     Raises:
         ValueError: a number out of its range, an unknown `amsgrad_of` or `rectification`.

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from reference import (
     bias_correction,
+    exact_r_t,
     first_adaptive_step,
     first_exact_step,
     first_order_variance,
     n_eff,
-    exact_r_t,
     r_t,
     rho_inf,
     rho_t,
