@@ -15,6 +15,7 @@ from radam.audit.subjects.radam import Family
 from tests.subject import driving
 from tests.subject.driving import (
     ACROSS,
+    CONFIGURATIONS,
     assert_judged,
     follow,
     numbers,
@@ -348,6 +349,13 @@ def test_a_tensor_lr(subject: Subject, family: Family) -> None:
     lr.fill_(0.0625)
     lockstep.options[0]["lr"] = 0.0625
     run(lockstep, 3, 2)
+
+
+@pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_a_tensor_lr_with_every_option(subject: Subject, family: Family, options: dict[str, Any]) -> None:
+    lr = torch.tensor(options.get("lr", 0.1), dtype=torch.float64)
+    optimizer = family.build([parameter((4,)), parameter((2,), torch.complex128)], {**options, "lr": lr})
+    run(follow(subject, optimizer, [{**options, "lr": lr.item()}]), ACROSS)
 
 
 def test_a_tensor_lr_of_a_group(subject: Subject, family: Family) -> None:
