@@ -252,7 +252,7 @@ def test_the_readme_shows_what_the_command_writes() -> None:
     shown = {
         name for name in ("variance_of_psi", "variance_of_the_rate", "rectification") if f"(figures/{name}.svg)" in text
     }
-    assert len(shown) == text.count("](figures/") == 3
+    assert len(shown) == text.count(".svg)") == 3
     assert all((figures.FIGURES / f"{name}.{kind}").is_file() for name in shown for kind in ("svg", "png", "csv"))
 
 
@@ -281,7 +281,8 @@ def test_the_same_command_writes_the_same_bytes(tmp_path: Path) -> None:
         figures.main(["--out", str(tmp_path / name), "--trajectories", "2"])
         written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
-    assert set(written[0]) == {path.name for path in figures.FIGURES.iterdir()}
+    of_others = {"mechanisms", "updates"}
+    assert set(written[0]) == {path.name for path in figures.FIGURES.iterdir() if path.stem not in of_others}
     for name in figures.TABLES:
         assert written[0][f"{name}.md"] == (figures.FIGURES / f"{name}.md").read_bytes()
 
