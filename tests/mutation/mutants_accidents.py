@@ -51,7 +51,6 @@ L2 = "return grad + coefficient * param"
 LOAD = "super().load_state_dict(state_dict)"
 LR = 'lr = float(group["lr"])\n        beta1'
 M = "m.mul_(beta1).add_(g, alpha=1.0 - beta1)"
-NO_GRAD = "if grad is None:"
 POWER = "power = beta2**t\n"
 RUNNING_MAX = "        s = v\n        if amsgrad:\n"
 SETSTATE = "super().__setstate__(state)\n"
@@ -95,17 +94,6 @@ def filled(value: float) -> Event:
         given.fill_(value)
 
     return event
-
-
-def gradient_after(run: Run) -> None:
-    gradient = run.params[0].grad
-    assert gradient is not None
-    run.notes["grad after"] = gradient.clone()
-
-
-def frozen(run: Run) -> None:
-    for p in run.params:
-        p.requires_grad_(False)
 
 
 class Clipping:
@@ -220,13 +208,6 @@ loop(
     (TAKE, "                    grad = gathered.get(p)\n"),
 )
 loop(
-    "l2_added_into_grad",
-    "gradient handling",
-    "L2 regularisation is added to the user's gradient in place.",
-    drive(4, decay=(0.1, False), watch=gradient_after),
-    (L2, "return grad.add_(param, alpha=coefficient)"),
-)
-loop(
     "tensor_lr_frozen_to_number",
     "plumbing",
     "At the first step a tensor lr is replaced by a number in its group: what the user writes into the tensor later is not seen.",
@@ -307,13 +288,6 @@ loop(
         "            return\n"
         '        m = as_real(state["exp_avg"])',
     ),
-)
-loop(
-    "zero_gradient_skipped",
-    "gradient handling",
-    "A gradient that is zero everywhere is treated as none: no momentum, no decay, no count.",
-    drive(8, grads=lambda t, index, param: wave(t, index, param) * (t not in (3, 4))),
-    (NO_GRAD, "if grad is None or not grad.any():"),
 )
 loop(
     "r_cached_without_threshold",
@@ -590,13 +564,6 @@ loop(
     "At every 1000th step the running maximum starts again from the second moment.",
     drive(7, betas=(0.9, 0.9), grads=fading, amsgrad=True, events={4: jumped(998)}),
     (RUNNING_MAX, '        s = v\n        if amsgrad and (int(state["step"]) + 1) % 1000 != 0:\n'),
-)
-loop(
-    "frozen_with_gradient_skipped",
-    "gradient handling",
-    "A parameter that has a gradient but requires_grad=False is skipped.",
-    drive(6, events={3: frozen}),
-    (NO_GRAD, "if grad is None or not p.requires_grad:"),
 )
 loop(
     "absolute_times_tensor_lr",

@@ -54,6 +54,10 @@ _TESTS: dict[str, tuple[str, ...]] = {
         _reference("scalar_error::the_bounds_are_those_of_the_docstring", "definition"),
         _reference("optimizers", "scalar_error", "independence"),
     ),
+    "reference/scaled_inverse_chi2.py": (_reference("scaled_inverse_chi2"),),
+    "reference/ema.py": (_reference("ema"),),
+    "reference/monte_carlo.py": (_reference("monte_carlo"),),
+    "reference/statistical_tests.py": (_reference("statistical_tests"),),
     "reference/definition.py": (
         _reference("optimizers::defaults", "optimizers::tensorflow_addons_golden_values", "definition"),
     ),
