@@ -23,12 +23,19 @@ _COMMON = settings(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.register_profile("quick", _COMMON, max_examples=60)
+settings.register_profile("quick", _COMMON, max_examples=40)
+settings.register_profile("subject", _COMMON, max_examples=60)
 settings.register_profile("thorough", _COMMON, max_examples=1000)
 settings.register_profile("exhaustive", _COMMON, max_examples=50000)
 # For measuring power: the same examples each time, and no smaller one is looked for.
 settings.register_profile("find", _COMMON, max_examples=60, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Another optimizer is worth more examples than ours, which has been judged before."""
+    if config.getoption("--subject") and not config.getoption("--hypothesis-profile", None):
+        settings.load_profile("subject")
 
 
 @pytest.hookimpl(tryfirst=True)

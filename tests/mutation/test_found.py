@@ -8,11 +8,9 @@ import sys
 from pathlib import Path
 
 SAMPLE = (
-    "lr_of_first_group",
     "size_times_one_plus_1e10",
     "adam_amsgrad_not_kept",
     "torch_radam_eps_of_defaults",
-    "in_loop_eps_inside_root",
 )
 
 

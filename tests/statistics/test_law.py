@@ -41,7 +41,7 @@ SOURCES: dict[str, Callable[[float, torch.device], Source]] = {
 }
 POINTS = 300
 """At which the distribution function is evaluated: half a millisecond each."""
-PLACES = ((0.999, 3), (0.999, 30), (0.9, 5), (0.5, 12))
+PLACES = ((0.999, 3), (0.9, 20))
 """beta2 and t."""
 
 

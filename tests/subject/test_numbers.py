@@ -128,7 +128,7 @@ def is_ordinary(options: dict[str, Any]) -> bool:
 
 
 @given(data=st.data())
-@settings(max_examples=max(1, settings().max_examples // 2))
+@settings(max_examples=max(1, settings().max_examples // 3))
 def test_nothing_ordinary_is_left_out(
     subject: Subject, family: Family, device: torch.device, dtypes: tuple[torch.dtype, ...], data: st.DataObject
 ) -> None:
