@@ -94,7 +94,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.json.write_text(json.dumps(document, indent=1))
     if options.markdown:
         more = f"\n{tables.killers(verdicts)}" if any(one.row for one in verdicts) else ""
-        options.markdown.write_text(tables.scores(verdicts) + more)
+        judged = sum(one.part != "right" for one in verdicts)
+        progress = f"{judged} of the catalogue's {len(MUTANTS)} mutants have been judged so far.\n\n"
+        options.markdown.write_text((progress if judged < len(MUTANTS) else "") + tables.scores(verdicts) + more)
     if options.matrix_file:
         options.matrix_file.write_text(tables.matrix(verdicts))
     print(f"\n{tables.scores(verdicts)}")
