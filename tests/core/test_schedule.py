@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 import radam
 import reference
+from radam import rectification
 from radam.audit import Lockstep
+from radam.audit.lockstep import Discrepancy
 from radam.audit.strategies import betas
 from radam.audit.subjects.radam import oracle as radam_oracle
 from radam.schedule import Kind, Phase, Step, gathered, lr_on, step_at, steps_at
+from reference.scaled_inverse_chi2 import ScaledInverseChi2
 
 OPTIMIZER = radam.RAdam([torch.nn.Parameter(torch.zeros(1))])
 ADAM = radam.Adam([torch.nn.Parameter(torch.zeros(1))])
@@ -230,6 +233,53 @@ def test_a_tensor_lr_stays_one_where_its_device_is(shape: tuple[int, ...], requi
     assert isinstance(elsewhere, torch.Tensor)
     assert (elsewhere.shape, elsewhere.dtype, elsewhere.is_meta) == ((), torch.float64, True)
     assert lr_on(torch.device("cpu"), 0.1) == 0.1
+
+
+def first_order(t: Any, beta2: float) -> Any:
+    """n_t, but the expansion of its variance."""
+
+    def variance(n: Any) -> Any:
+        return n / (2 * (n - 2) * (n - 1.5))
+
+    return (variance(rectification.rho_inf(beta2)) / variance(rectification.n_eff(t, beta2))) ** 0.5
+
+
+def by_the_centre_of_mass(t: Any, beta2: float) -> Any:
+    """The variance itself, but of rho_t terms."""
+    variances = ScaledInverseChi2([rectification.rho_inf(beta2), rectification.rho_t(t, beta2)]).variance_psi()
+    return float((variances[0] / variances[1]) ** 0.5)
+
+
+WRONG_RECTIFICATIONS: dict[str, Any] = {
+    "a closed form in place of the variance": first_order,
+    "rho_t in place of n_t": by_the_centre_of_mass,
+    "one step late": lambda t, beta2: rectification.exact_r_t(t + 1, beta2),
+    "off by 1e-12": lambda t, beta2: rectification.exact_r_t(t, beta2) * (1 + 1e-12),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_RECTIFICATIONS)
+def test_a_wrong_exact_rectification_is_seen(name: str) -> None:
+    class Wrong(radam.RAdam):
+        def rectification(self, t: Any, group: Mapping[str, Any]) -> Any:
+            return WRONG_RECTIFICATIONS[name](t, group["betas"][1])
+
+    for cls in (radam.RAdam, Wrong):
+        param = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
+        options = {"lr": 0.1, "rectification": "exact", "betas": (0.9, 0.99)}
+        lockstep = Lockstep(cls([param], **options), [options], radam_oracle, scalars="exact")
+        generator = torch.Generator().manual_seed(0)
+
+        def several(lockstep: Lockstep = lockstep, param: Any = param, generator: Any = generator) -> None:
+            for _ in range(10):
+                param.grad = torch.randn(4, dtype=torch.float64, generator=generator)
+                lockstep.step()
+
+        if cls is radam.RAdam:
+            several()
+        else:
+            with pytest.raises(Discrepancy, match="param"):
+                several()
 
 
 def test_each_group_has_its_own_rectification() -> None:
