@@ -21,7 +21,7 @@ State = dict[str, Any]
 
 def real(tensor: torch.Tensor) -> torch.Tensor:
     """A complex tensor as pairs of reals, any other as it is."""
-    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 class Plain(torch.optim.Optimizer):
