@@ -49,7 +49,6 @@ import hashlib
 import json
 import math
 import multiprocessing
-import operator
 import os
 import pickle
 import reprlib
@@ -67,6 +66,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from reference.rectification import bias_correction
+from reference.statistical_tests import checked_int
 
 __all__ = ["Estimate", "Moments", "Simulation", "StepEstimates", "ema", "simulate"]
 
@@ -498,21 +498,11 @@ def _checked_beta2(beta2: float) -> float:
     return float(beta2)
 
 
-def _checked_int(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be an integer >= {least}, but is {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} must be an integer >= {least}, but is {value!r}")
-    return number
-
-
 def _checked_plan(plan: _Plan) -> _Plan:
-    at = tuple(sorted({_checked_int("each step of at", t, 1) for t in plan.at}))
+    at = tuple(sorted({checked_int("each step of at", t, 1) for t in plan.at}))
     if not at:
         raise ValueError("at must name at least one step, but is empty")
-    keep = tuple(sorted({_checked_int("each step of keep", t, 1) for t in plan.keep}))
+    keep = tuple(sorted({checked_int("each step of keep", t, 1) for t in plan.keep}))
     if not set(keep) <= set(at):
         raise ValueError(
             f"keep must be among the steps of at, but {sorted(set(keep) - set(at))} are not: add them to at"
@@ -525,11 +515,11 @@ def _checked_plan(plan: _Plan) -> _Plan:
         _checked_beta2(plan.beta2),
         at,
         keep,
-        _checked_int("trajectories", plan.trajectories, 2),
+        checked_int("trajectories", plan.trajectories, 2),
         float(plan.mean),
         float(plan.sigma),
-        _checked_int("seed", plan.seed, 0),
-        _checked_int("block", plan.block, 1),
+        checked_int("seed", plan.seed, 0),
+        checked_int("block", plan.block, 1),
     )
 
 
@@ -610,7 +600,7 @@ def simulate(
     no interval at t = 3: the estimate has infinite variance, as E[psi^4] = inf (E[psi^k] is finite iff k < t)
     """
     plan = _checked_plan(_Plan(beta2, tuple(at), tuple(keep), trajectories, mean, sigma, seed, block))
-    workers = _checked_int("workers", workers, 1)
+    workers = checked_int("workers", workers, 1)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), but is {confidence!r}")
     if source is None:

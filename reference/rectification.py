@@ -314,19 +314,6 @@ def n_eff(t: int, beta2: Scalar) -> Scalar:
 
 
 _THIRD = Fraction(1, 3)
-# b^t is below 3^-64 of a number next to 1/3: from here on n_t exceeds 2 wherever rho_inf, of a float64 b, does.
-_LATE = 64
-
-
-def _has_a_variance(t: int, beta2: Any) -> bool:
-    """Whether n_t > 2, in rationals."""
-    beta = _exactly(beta2)[0]
-    if beta <= _THIRD:
-        return False
-    if t > _LATE and isinstance(beta2, float):
-        return True
-    numerator, denominator = _n_eff_parts(t, beta)
-    return bool(numerator > 2 * denominator)
 
 
 def first_exact_step(beta2: Any) -> int | None:
@@ -342,10 +329,11 @@ def first_exact_step(beta2: Any) -> int | None:
     (3, 4, None)
     """
     _check_beta(beta2, "beta2")
-    if _exactly(beta2)[0] <= _THIRD:
+    beta, _ = _exactly(beta2)
+    if beta <= _THIRD:
         return None
     t = 3
-    while not _has_a_variance(t, beta2):
+    while Fraction(*_n_eff_parts(t, beta)) <= 2:
         t += 1
     return t
 

@@ -66,14 +66,15 @@ def _check_probability(name: str, value: float) -> None:
         raise ValueError(f"{name} must be in (0, 1), but is {value!r}")
 
 
-def _checked_size(n: int, name: str = "n", least: int = 1) -> int:
+def checked_int(name: str, value: int, least: int) -> int:
+    """Return an integer that is at least `least`, or raise a ValueError that names it."""
     try:
-        size = operator.index(n)
+        number = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name} must be an integer >= {least}, but is {n!r}") from None
-    if size < least:
-        raise ValueError(f"{name} must be an integer >= {least}, but is {n!r}")
-    return size
+        raise ValueError(f"{name} must be an integer >= {least}, but is {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be an integer >= {least}, but is {value!r}")
+    return number
 
 
 def _dkw_threshold(alpha: float) -> float:
@@ -121,7 +122,7 @@ def kolmogorov_smirnov(
         raise ValueError(f"sample must be finite, but {int((~np.isfinite(x)).sum())} of {x.size} values are not")
     n = x.size
     chosen = np.arange(n)
-    if points is not None and _checked_size(points, "points") < n:
+    if points is not None and checked_int("points", points, 1) < n:
         chosen = np.round(np.linspace(0, n - 1, points)).astype(int)
     x = x[chosen]
     f = np.asarray(cdf(x), dtype=np.float64)
@@ -250,7 +251,7 @@ def chernoff_interval(n: int, mgf: Mgf, alpha: float, *, domain: Domain, mgf_err
     >>> round(low, 6), round(high, 6), round(math.sqrt(2 * math.log(2e6) / 10**4), 6)
     (-0.053868, 0.053868, 0.053868)
     """
-    n = _checked_size(n)
+    n = checked_int("n", n, 1)
     _check_probability("alpha", alpha)
     _check_domain("domain", domain)
     if not 0 <= mgf_error < math.inf:
@@ -362,8 +363,8 @@ def binomial_share(below: int, n: int, probability: float, alpha: float) -> Verd
     >>> binomial_share(5300, 10**4, 0.5, 1e-6)
     Verdict(test='binomial', statistic=0.53, thresholds=(0.4755, 0.5245), p_value=2.07...e-09, n=10000, alpha=1e-06)
     """
-    n = _checked_size(n)
-    below = _checked_size(below, "below", 0)
+    n = checked_int("n", n, 1)
+    below = checked_int("below", below, 0)
     if below > n:
         raise ValueError(f"below must be at most n = {n}, but is {below}")
     _check_probability("probability", probability)
@@ -391,7 +392,7 @@ def binomial_power(n: int, probability: float, actual: float, alpha: float) -> f
     >>> round(binomial_power(10**4, 0.5, 0.53, 1e-6), 4), binomial_power(10**4, 0.5, 0.5, 1e-6) <= 1e-6
     (0.8626, True)
     """
-    n = _checked_size(n)
+    n = checked_int("n", n, 1)
     _check_probability("probability", probability)
     _check_probability("alpha", alpha)
     if not 0 <= actual <= 1:

@@ -20,14 +20,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
-from reference import bias_correction, first_exact_step, n_eff, rho_inf, rho_t
+from reference import first_exact_step, n_eff, rho_inf, rho_t
 from reference.ema import SecondMoment, psi_variances
 from reference.monte_carlo import Simulation, simulate
 from reference.scaled_inverse_chi2 import ScaledInverseChi2
 from reference.statistical_tests import kolmogorov_smirnov_size
-from tests.statistics import false_alarm
+from tests.statistics import false_alarm, power
 
 FOLDER = Path(__file__).parent
 README = FOLDER / "README.md"
@@ -303,32 +302,16 @@ def false_alarms_table() -> Table:
 
 def power_table() -> Table:
     """Mistakes that `test_law` finds: sup |G - F| of the distribution functions, and the trajectories that it takes."""
-    # Here, as it imports torch.
-    from tests.statistics.test_law import MISS, distance, law
-
-    def off_by(share: float, t: int) -> float:
-        wrong = 1 - (1 + share) * (1 - BETA2)
-        return distance(law(wrong, t), bias_correction(t, wrong) / bias_correction(t, BETA2), law(BETA2, t))
-
-    def counted_twice(beta2: float, t: int) -> float:
-        scale = bias_correction(t, beta2) / bias_correction(t + 1, beta2)
-        return distance(law(beta2, t), scale, law(beta2, t + 1))
-
-    def papers(t: int) -> float:
-        rho, true = rho_t(t, BETA2), law(BETA2, t)
-        x = true.quantile(np.linspace(0.002, 0.998, 250))
-        return float(np.max(np.abs(stats.chi2.cdf(rho * x, rho) - true.cdf(x))))
-
     found = [
-        ("1 - beta2 is 2% too large", BETA2, 30, off_by(0.02, 30)),
-        ("1 - beta2 is 1% too large", BETA2, 100, off_by(0.01, 100)),
-        ("bias correction of t + 1", BETA2, 10, counted_twice(BETA2, 10)),
-        ("bias correction of t + 1", 0.9, 10, counted_twice(0.9, 10)),
-        ("the paper's law of Q_t", BETA2, 1500, papers(1500)),
+        ("1 - beta2 is 2% too large", BETA2, 30, power.of_a_weight(BETA2, 30, 0.02)),
+        ("1 - beta2 is 1% too large", BETA2, 100, power.of_a_weight(BETA2, 100, 0.01)),
+        ("bias correction of t + 1", BETA2, 10, power.of_a_step_counted_twice(BETA2, 10)),
+        ("bias correction of t + 1", 0.9, 10, power.of_a_step_counted_twice(0.9, 10)),
+        ("the paper's law of Q_t", BETA2, 1500, power.of_the_papers_law(BETA2, 1500)),
     ]
     mistakes, betas, ts, distances = zip(*found, strict=True)
-    trajectories = [kolmogorov_smirnov_size(each, false_alarm.ALPHA, MISS) for each in distances]
-    header = f"trajectories, for a miss of {MISS:.0%}"
+    trajectories = [kolmogorov_smirnov_size(each, false_alarm.ALPHA, power.MISS) for each in distances]
+    header = f"trajectories, for a miss of {power.MISS:.0%}"
     columns = {"mistake": mistakes, "beta2": betas, "t": ts, "distance": distances, header: trajectories}
     return Table(columns, {"distance": ".4f", header: ","})
 

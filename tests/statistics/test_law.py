@@ -16,11 +16,10 @@ import reference
 from reference import statistical_tests
 from reference.ema import SecondMoment
 from reference.monte_carlo import Source, ema, simulate
+from tests.statistics import power
 from tests.statistics.false_alarm import ALPHA, MOST, of_items, statistical
+from tests.statistics.power import law
 from tests.statistics.sources import second_moment_of
-
-MISS = 0.01
-"""Probability with which a mistake may go unseen, at the sample size that is taken for it."""
 
 
 def of(cls: Any, **options: Any) -> Callable[[float, torch.device], Source]:
@@ -43,11 +42,6 @@ POINTS = 300
 """At which the distribution function is evaluated: half a millisecond each."""
 PLACES = ((0.999, 3), (0.9, 20))
 """beta2 and t."""
-
-
-@functools.lru_cache(maxsize=16)
-def law(beta2: float, t: int) -> SecondMoment:
-    return SecondMoment(t, beta2)
 
 
 def sample(source: Source, beta2: float, t: int, n: int, seed: int) -> Any:
@@ -100,12 +94,6 @@ def test_all_together_accuse_what_is_right_less_than_once_in_a_million(request: 
 # Power: what is wrong by a little is found, at a sample size that is computed beforehand
 
 
-def distance(true: SecondMoment, scale: float, tested: SecondMoment) -> float:
-    """sup |G - F|, G the law of `scale` Q: over quantiles of F, so that it is not overstated."""
-    x = tested.quantile(np.linspace(0.002, 0.998, 250))
-    return float(np.max(np.abs(true.cdf(x / scale) - tested.cdf(x))))
-
-
 def is_found(values: Any, tested: SecondMoment) -> bool:
     return statistical_tests.kolmogorov_smirnov(values, tested.cdf, ALPHA, cdf_error=1e-11, points=2000).rejects
 
@@ -120,8 +108,7 @@ def test_a_weight_that_is_off_by_a_little_is_found(t: int, off: float, device: t
     """1 - beta2 is 1% or 2% too large: in the optimizer, not in the correction."""
     beta2 = 0.999
     wrong = 1 - (1 + off) * (1 - beta2)
-    scale = reference.bias_correction(t, wrong) / reference.bias_correction(t, beta2)
-    n = statistical_tests.kolmogorov_smirnov_size(distance(law(wrong, t), scale, law(beta2, t)), ALPHA, MISS)
+    n = statistical_tests.kolmogorov_smirnov_size(power.of_a_weight(beta2, t, off), ALPHA, power.MISS)
     assert n <= 200_000
     assert_found(sample(SOURCES["radam.RAdam, fused"](wrong, device), beta2, t, n, seed=1), law(beta2, t))
 
@@ -130,7 +117,7 @@ def test_a_weight_that_is_off_by_a_little_is_found(t: int, off: float, device: t
 def test_a_step_that_is_counted_twice_is_found(beta2: float, t: int, device: torch.device) -> None:
     """v_t corrected, and judged, as v_{t+1}."""
     scale = reference.bias_correction(t, beta2) / reference.bias_correction(t + 1, beta2)
-    n = statistical_tests.kolmogorov_smirnov_size(distance(law(beta2, t), scale, law(beta2, t + 1)), ALPHA, MISS)
+    n = statistical_tests.kolmogorov_smirnov_size(power.of_a_step_counted_twice(beta2, t), ALPHA, power.MISS)
     assert n <= 20_000
     assert_found(scale * sample(SOURCES["radam.RAdam, loop"](beta2, device), beta2, t, n, seed=2), law(beta2, t + 1))
 
@@ -141,10 +128,9 @@ def test_the_papers_law_is_told_from_the_exact_one(device: torch.device) -> None
     beta2, t = 0.999, 1500
     rho = reference.rho_t(t, beta2)
     exact = law(beta2, t)
-    x = exact.quantile(np.linspace(0.002, 0.998, 250))
-    apart = float(np.max(np.abs(stats.chi2.cdf(rho * x, rho) - exact.cdf(x))))
+    apart = power.of_the_papers_law(beta2, t)
     assert round(apart, 4) == 0.0137
-    n = statistical_tests.kolmogorov_smirnov_size(apart, ALPHA, MISS)
+    n = statistical_tests.kolmogorov_smirnov_size(apart, ALPHA, power.MISS)
     values = sample(SOURCES["radam.RAdam, fused"](beta2, device), beta2, t, n, seed=3)
     assert not is_found(values, exact)
     verdict = statistical_tests.kolmogorov_smirnov(values, lambda x: stats.chi2.cdf(rho * x, rho), ALPHA)

@@ -859,7 +859,10 @@ WRONG: Mapping[str, Wrong] = {
     "partition_of_parameters": Wrong(GradientOfNormOne, f"a tensor cut in two: param{_NUMBER}"),
     "many_parameters": Wrong(TheFirst64, r"a tensor cut into 100: param\[(6[4-9]|[789]\d)\] = "),
     "shape_of_parameters": Wrong(NoDecayOfVectors, rf"the shape \(.*\): param{_NUMBER}"),
-    "every_element_of_a_large_tensor": Wrong(TheFirst65536, r"a long tensor .*: param\[\d{5,7}\] = "),
+    "every_element_of_a_large_tensor": Wrong(
+        TheFirst65536,
+        r"a long tensor .*: param\[(6553[6-9]|655[4-9]\d|65[6-9]\d\d|6[6-9]\d{3}|[7-9]\d{4}|\d{6,7})\] = ",
+    ),
     "maximize_is_minimize_of_the_negative": Wrong(GrowthWithMaximize, f"maximize=True .*: param{_NUMBER}"),
     "complex_is_pairs_of_reals": Wrong(SquareOfTheModulus, f"complex numbers: param{_NUMBER}"),
     "mixed_dtypes_are_separate_optimizers": Wrong(DtypeOfTheFirstParameter, "torch.float64 beside other dtypes = "),
