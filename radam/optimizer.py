@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Any, ClassVar, cast, overload
+from operator import is_, itemgetter
+from typing import Any, ClassVar, NamedTuple, cast, overload
 
 import torch
 
@@ -40,6 +41,16 @@ _EXCLUSIVE = (
 
 _OFF = {"fused": None, "foreach": None, "capturable": False}
 
+_CIRCUMSTANCES = itemgetter("amsgrad", *_SWITCHES)
+
+
+class _Known(NamedTuple):
+    """Validated options of a group."""
+
+    values: dict[str, Any]
+    around: list[Any]
+    """What of the optimizer decides which are valid."""
+
 
 class AdaptiveOptimizer(torch.optim.Optimizer):
     """Base of optimizers that are a schedule of scalars over Adam's moments.
@@ -66,6 +77,8 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
     ) -> None:
         self.weight_decay = _weight_decay(weight_decay)
         self._loading: dict[torch.Tensor, dict[str, Any]] | None = None
+        self._known: dict[int, _Known | None] = {}
+        self._settled: dict[int, kernels.Settled | None] = {}
         if defaults is not None and not isinstance(defaults, Mapping):
             raise TypeError(f"defaults must be a mapping of group values or None, but got {defaults!r}")
         if defaults is not None and "params" in defaults:
@@ -219,27 +232,82 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         """Check everything, then count the step; take it, but for what is returned: steps by tensors of scalars."""
         as_tensors = self.defaults["capturable"] or (compiling and not self._must_run_eagerly())
         read = not self.defaults["capturable"]
-        checked = [
-            (group, self._validated(group, f"parameter group {index}", read=read), list(self._slots(index, group)))
-            for index, group in enumerate(self.param_groups)
-        ]
+        checked: list[tuple[dict[str, Any], dict[str, Any], list[Slot] | kernels.Recalled]] = []
+        for index, group in enumerate(self.param_groups):
+            values = self._values(index, group, read=read)
+            recalled = None if as_tensors else self._recalled(index, group["params"], values)
+            checked.append((group, values, recalled or list(self._slots(index, group))))
         if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
-            for group, _, slots in checked:
-                self._check_capture(group, slots)
+            for index, group in enumerate(self.param_groups):
+                self._check_capture(group, self._slots(index, group))
         result = []
-        for group, values, slots in checked:
+        for index, (group, values, found) in enumerate(checked):
             group.update(values)
-            for slot in slots:
+            if isinstance(found, kernels.Recalled):
+                self._step_recalled(found, group)
+                continue
+            for slot in found:
                 self.state[slot.param] = slot.state
                 state.initialize(
                     slot.state, slot.param, amsgrad=group["amsgrad"], capturable=self.defaults["capturable"]
                 )
-            tensors = [slot for slot in slots if as_tensors and self._goes_by_tensors(slot)]
+            tensors = [slot for slot in found if as_tensors and self._goes_by_tensors(slot)]
             result += self._calls(tensors, group)
-            others = slots if not tensors else [slot for slot in slots if not self._goes_by_tensors(slot)]
-            for t, bucket in _by(lambda slot: state.count(slot.state), others).items():
+            others = found if not tensors else [slot for slot in found if not self._goes_by_tensors(slot)]
+            for t, bucket in _by(state.count([slot.state for slot in others]), others).items():
                 kernels.apply(self.schedule(t, group), bucket, group, self.weight_decay, self.defaults)
+            if not as_tensors:
+                self._settle(index, group, found)
         return result
+
+    def _settle(self, index: int, group: Mapping[str, Any], slots: Sequence[Slot]) -> None:
+        """Keep the verdict on the tensors of a group for its next step."""
+        self._settled[index] = kernels.settle(
+            slots,
+            self.weight_decay,
+            self.defaults,
+            amsgrad=group["amsgrad"],
+            circumstances=self._circumstances(group),
+        )
+
+    def _recalled(
+        self, index: int, params: Sequence[torch.Tensor], values: Mapping[str, Any]
+    ) -> kernels.Recalled | None:
+        """The tensors of a group, if they need not be checked again."""
+        settled = self._settled.get(index)
+        return None if settled is None else settled.recall(params, self.state, self._circumstances(values))
+
+    def _circumstances(self, values: Mapping[str, Any]) -> object:
+        """What, besides its tensors, decides how a group is stepped."""
+        return type(self.weight_decay), _CIRCUMSTANCES(values)
+
+    def _step_recalled(self, recalled: kernels.Recalled, group: dict[str, Any]) -> None:
+        counts = state.count(recalled.states)
+        buckets: dict[int, set[int] | None] = {counts[0]: None}
+        if counts.count(counts[0]) < len(counts):
+            buckets = {t: {i for i, own in enumerate(counts) if own == t} for t in set(counts)}
+        for t, places in buckets.items():
+            kernels.apply_recalled(self.schedule(t, group), recalled, group, self.weight_decay, places)
+
+    def _values(self, index: int, group: Mapping[str, Any], *, read: bool) -> dict[str, Any]:
+        """The validated options of a group: those of its last step, where they are the very same objects."""
+        known = self._known.get(index)
+        where = f"parameter group {index}"
+        around = [type(self.weight_decay), *map(self.defaults.get, _SWITCHES)]
+        if known is not None and all(map(is_, around, known.around)):
+            values, lr = known.values, group.get("lr")
+            if type(lr) is float and lr is not values["lr"]:
+                # A scheduler's work, at each step perhaps.
+                values["lr"] = options.learning_rate("lr", lr, where)
+            if all(map(is_, map(group.get, values), values.values())):
+                self.check_together(values, where)
+                return values
+        validated = self._validated(group, where, read=read)
+        values = {name: validated[name] for name in (*self._validators(), *_SWITCHES)}
+        # A tensor may change and stay the same object.
+        lasting = not any(isinstance(value, torch.Tensor) for value in values.values())
+        self._known[index] = _Known(values, around) if lasting else None
+        return values
 
     def _goes_by_tensors(self, slot: Slot) -> bool:
         return kernels.refusal(kernels.CAPTURABLE, slot, self.weight_decay) is None
@@ -265,7 +333,7 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         """Steps by tensors of scalars: computed on the device from the steps that it keeps, or by the host."""
         phases = self.phases(group)
         result = []
-        for device, own in _by(lambda slot: slot.param.device, slots).items():
+        for device, own in _by((slot.param.device for slot in slots), slots).items():
             if self.defaults["capturable"]:
                 counts = [slot.state[state.STEP] for slot in own]
                 torch._foreach_add_(counts, 1.0)
@@ -273,7 +341,7 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
                 steps = schedule.steps_at(t, phases, group, lambda t: self.rectification(t, group))
             else:
                 steps = schedule.gathered(
-                    [self.schedule(state.count(slot.state), group) for slot in own], phases, device
+                    [self.schedule(t, group) for t in state.count([slot.state for slot in own])], phases, device
                 )
             result += kernels.calls(steps, own, group, self.weight_decay)
         return result
@@ -403,6 +471,7 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             for param, entry in self._loading.items():  # type: ignore[union-attr]
                 state["state"][param] = {**state["state"][param], **entry}
         super().__setstate__(state)
+        self._known, self._settled = {}, {}
         _make_untraced()
 
 
@@ -434,10 +503,10 @@ def _name(group: Mapping[str, Any], index: int, position: int) -> str:
     return f"parameter {names[position]!r}" if names else f"parameter {position} of group {index}"
 
 
-def _by(key: Callable[[Slot], Any], slots: Iterable[Slot]) -> dict[Any, list[Slot]]:
+def _by(keys: Iterable[Any], slots: Iterable[Slot]) -> dict[Any, list[Slot]]:
     result: dict[Any, list[Slot]] = {}
-    for slot in slots:
-        result.setdefault(key(slot), []).append(slot)
+    for key, slot in zip(keys, slots, strict=True):
+        result.setdefault(key, []).append(slot)
     return result
 
 

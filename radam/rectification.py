@@ -72,16 +72,37 @@ def _decay_rate(beta: float | torch.Tensor) -> Any:
 def _langevin(y: Number) -> tuple[Number, Number]:
     """L(y) = coth(y) - 1/y and 1 - L(y), each without cancellation, for y > 0."""
     xp = _namespace(y)
-    small: Any = xp.minimum(y, 1.0)
-    square = small * small
+    if xp is _NUMBERS:
+        return _langevin_near(y) if y <= 1.0 else _langevin_far(y)
+    near = _langevin_near(xp.minimum(y, 1.0))
+    far = _langevin_far(xp.maximum(y, 1.0))
+    return tuple(xp.where(y <= 1.0, *pair) for pair in zip(near, far, strict=True))
+
+
+def _langevin_near(y: Any) -> tuple[Any, Any]:
+    """Of y <= 1."""
+    square = y * y
     fraction = 2.0 * _CONTINUED_FRACTION_LEVELS + 3.0
     for level in range(_CONTINUED_FRACTION_LEVELS, 0, -1):
         fraction = (2.0 * level + 1.0) + square / fraction
-    near = small / fraction
-    large: Any = xp.maximum(y, 1.0)
-    complement = 1.0 / large - 2.0 / xp.expm1(xp.minimum(2.0 * large, _LARGEST_EXPONENT))
-    is_near = y <= 1.0
-    return xp.where(is_near, near, 1.0 - complement), xp.where(is_near, 1.0 - near, complement)
+    langevin = y / fraction
+    return langevin, 1.0 - langevin
+
+
+def _langevin_far(y: Any) -> tuple[Any, Any]:
+    """Of y >= 1."""
+    xp = _namespace(y)
+    complement = 1.0 / y - 2.0 / xp.expm1(xp.minimum(2.0 * y, _LARGEST_EXPONENT))
+    return 1.0 - complement, complement
+
+
+def _of_rate(beta2: float | torch.Tensor) -> tuple[Any, Any]:
+    """a/2 and L(a/2) for a = -log(beta2)."""
+    half_rate = 0.5 * _decay_rate(beta2)
+    return half_rate, _langevin(half_rate)[0]
+
+
+_of_number = functools.lru_cache(maxsize=1024)(_of_rate)
 
 
 def bias_correction(t: Number, beta: float | torch.Tensor) -> Number:
@@ -140,9 +161,8 @@ def rho_t(t: Number, beta2: float | torch.Tensor) -> Number:
         Liu et al. 2019, equation 4. L is the Langevin function: its continued fraction is DLMF 4.39.2 for tanh,
         rearranged.
     """
-    half_rate: Any = 0.5 * _decay_rate(beta2)
+    half_rate, langevin = _of_rate(beta2) if isinstance(beta2, torch.Tensor) else _of_number(beta2)
     _, complement = _langevin(half_rate * t)
-    langevin, _ = _langevin(half_rate)
     return cast(Number, t * complement + langevin)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,10 +50,12 @@ def is_complete(state: Mapping[str, Any], *, amsgrad: bool) -> bool:
     return STEP in state and (not amsgrad or MAX_EXP_AVG_SQ in state)
 
 
-def count(state: dict[str, Any]) -> int:
-    """Count one more step, and return its number."""
-    state[STEP] = t = 1 + (whole_number(state[STEP]) or 0)
-    return t
+def count(states: Sequence[dict[str, Any]]) -> list[int]:
+    """Count one more step in each, and return their numbers."""
+    counts = [1 + (step if type(step := state[STEP]) is int else whole_number(step) or 0) for state in states]
+    for state, t in zip(states, counts, strict=True):
+        state[STEP] = t
+    return counts
 
 
 def _step_of(step: int, param: torch.Tensor, *, capturable: bool) -> int | torch.Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from radam.kernels import capturable, foreach, fused, loop
+from radam.kernels import capturable, foreach, fused, loop, settled
+from radam.kernels.settled import Recalled, Settled
 from radam.kernels.slot import Slot
 from radam.kernels.work import (
     Work,
@@ -22,7 +23,21 @@ from radam.kernels.work import (
 from radam.schedule import Step, Steps, plain_lr
 from radam.weight_decay import WeightDecay, WeightDecayFunction
 
-__all__ = ["CAPTURABLE", "FOREACH", "FUSED", "LOOP", "Slot", "apply", "calls", "kernel_of", "refusal"]
+__all__ = [
+    "CAPTURABLE",
+    "FOREACH",
+    "FUSED",
+    "LOOP",
+    "Recalled",
+    "Settled",
+    "Slot",
+    "apply",
+    "apply_recalled",
+    "calls",
+    "kernel_of",
+    "refusal",
+    "settle",
+]
 
 FUSED, FOREACH, LOOP, CAPTURABLE = "fused", "foreach", "loop", "capturable"
 
@@ -41,15 +56,60 @@ def apply(
             lists.setdefault((kernel, work.param.device, work.exp_avg.dtype), []).append(work)
     if not lists:
         return
-    assert isinstance(decay, WeightDecay)
-    factor, coefficient = decay.terms(group, plain_lr(group["lr"]))
-    terms = float(factor), coefficient
+    terms = _terms(group, decay)
     for (kernel, _, dtype), works in lists.items():
         if kernel == FUSED and fused.takes(step, dtype, terms):
-            run(lambda aligned: fused.apply(step, aligned, group, terms), works, is_aligned)
+            run(lambda aligned: fused.apply(step, aligned, group, terms), works, is_aligned, whole=True)
         else:
             run(lambda direct: foreach.apply(step, direct, group, terms), works, has_arithmetic_dtype)
     _count_versions(slots)
+
+
+def _terms(group: Mapping[str, Any], decay: WeightDecayFunction) -> tuple[float, float]:
+    """What lists are multiplied by, and the coefficient of the L2 term."""
+    assert isinstance(decay, WeightDecay)
+    factor, coefficient = decay.terms(group, plain_lr(group["lr"]))
+    return float(factor), coefficient
+
+
+def settle(
+    slots: Sequence[Slot],
+    decay: WeightDecayFunction,
+    switches: Mapping[str, Any],
+    *,
+    amsgrad: bool,
+    circumstances: object,
+) -> Settled | None:
+    """The verdict on checked parameters, to be recalled; None where a list kernel cannot take each as it lies."""
+    if not slots or not settled.can_be():
+        return None
+    works, keys = [], []
+    for place, slot in enumerate(slots):
+        kernel = kernel_of(slot, decay, switches)
+        if kernel not in (FUSED, FOREACH) or slot.param.is_complex() or is_distributed(slot.param):
+            return None
+        work = work_of(slot, place, amsgrad=amsgrad)
+        if work.grad is not slot.grad or not is_aligned(work) or not work.param.numel():
+            return None
+        works.append(work)
+        keys.append((kernel, work.param.device, work.exp_avg.dtype, fused.is_small(work.param)))
+    return Settled(works, keys, amsgrad=amsgrad, circumstances=circumstances)
+
+
+def apply_recalled(
+    step: Step,
+    recalled: Recalled,
+    group: dict[str, Any],
+    decay: WeightDecayFunction,
+    among: Collection[int] | None = None,
+) -> None:
+    """Apply one step to recalled parameters, or those at some places, that share their step number."""
+    terms = _terms(group, decay)
+    for (kernel, _, dtype, small), tensors in recalled.lists(among).items():
+        if kernel == FUSED and fused.takes(step, dtype, terms):
+            fused.apply_alike(step, tensors, group, terms, small=small)
+        else:
+            run(lambda direct: foreach.apply(step, direct, group, terms), tensors.works(), has_arithmetic_dtype)
 
 
 def calls(

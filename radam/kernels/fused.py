@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from radam.kernels import foreach, threads
-from radam.kernels.work import Work
+from radam.kernels.work import Columns, Work, columns
 from radam.schedule import Kind, Step
 from radam.weight_decay import changes
 
@@ -34,25 +34,40 @@ _VECTOR = 64
 
 def apply(step: Step, works: Sequence[Work], group: dict[str, Any], terms: tuple[float, float]) -> None:
     """Apply one step that :func:`takes` takes to aligned works on one device; `terms` are those of the weight decay."""
-    small = [work for work in works if work.param.is_cpu and work.param.numel() < SMALL]
-    large = [work for work in works if not (work.param.is_cpu and work.param.numel() < SMALL)]
-    if small and threads.can_be_one():
-        with threads.one():
-            _adaptive(step, small, group, terms)
-    elif small:
-        foreach.apply(step, small, group, terms)
+    small = [work for work in works if is_small(work.param)]
+    large = [work for work in works if not is_small(work.param)]
+    if small:
+        apply_alike(step, columns(small), group, terms, small=True)
     if large:
-        _adaptive(step, large, group, terms)
+        apply_alike(step, columns(large), group, terms, small=False)
 
 
-def _adaptive(step: Step, works: Sequence[Work], group: dict[str, Any], terms: tuple[float, float]) -> None:
+def is_small(param: torch.Tensor) -> bool:
+    """Whether a second thread does not pay."""
+    return param.is_cpu and param.numel() < SMALL
+
+
+def apply_alike(
+    step: Step, tensors: Columns, group: dict[str, Any], terms: tuple[float, float], *, small: bool
+) -> None:
+    """Apply one step to tensors of works that are all small, or all large."""
+    if not small:
+        _adaptive(step, tensors, group, terms)
+    elif threads.can_be_one():
+        with threads.one():
+            _adaptive(step, tensors, group, terms)
+    else:
+        foreach.apply(step, tensors.works(), group, terms)
+
+
+def _adaptive(step: Step, tensors: Columns, group: dict[str, Any], terms: tuple[float, float]) -> None:
     factor, decay = terms
     kernel = torch._fused_adam_
     if changes(factor):
         # The kernel multiplies the parameter by 1 - size * decay.
         kernel, decay = torch._fused_adamw_, _decay(factor, float(step.size))
         if not decay:
-            torch._foreach_mul_([work.param for work in works], factor)
+            torch._foreach_mul_(tensors.params, factor)
     beta1, beta2 = group["betas"]
     scalars = {
         "lr": float(step.size),
@@ -63,9 +78,9 @@ def _adaptive(step: Step, works: Sequence[Work], group: dict[str, Any], terms: t
         "amsgrad": group["amsgrad"],
         "maximize": group["maximize"],
     }
-    _call(kernel, works, scalars)
+    _call(kernel, tensors, scalars)
     if group["amsgrad"]:
-        _propagate_nan(works)
+        _propagate_nan(tensors)
 
 
 def takes(step: Step, dtype: torch.dtype, terms: tuple[float, float]) -> bool:
@@ -73,9 +88,16 @@ def takes(step: Step, dtype: torch.dtype, terms: tuple[float, float]) -> bool:
 
     What becomes of others is left open by the kernel, and need not be the same in all elements.
     """
-    least, largest = torch.finfo(dtype).smallest_normal, torch.finfo(dtype).max
-    scalars = (float(step.size), step.eps, *terms)
-    return step.kind is Kind.ADAPTIVE and all(x == 0 or least <= abs(x) <= largest for x in scalars)
+    least, largest = _normal(dtype)
+    if step.kind is not Kind.ADAPTIVE:
+        return False
+    return all(x == 0 or least <= abs(x) <= largest for x in (float(step.size), step.eps, *terms))
+
+
+@functools.cache
+def _normal(dtype: torch.dtype) -> tuple[float, float]:
+    """The range of normal numbers."""
+    return torch.finfo(dtype).smallest_normal, torch.finfo(dtype).max
 
 
 def _decay(factor: float, size: float) -> float:
@@ -89,12 +111,12 @@ def _decay(factor: float, size: float) -> float:
     return number if safe else 0.0
 
 
-def _propagate_nan(works: Sequence[Work]) -> None:
+def _propagate_nan(tensors: Columns) -> None:
     """The kernel's own maximum of s and NaN is s, on a CPU in elements beyond the last whole vector."""
-    pairs = [(work.max_exp_avg_sq, work.exp_avg_sq) for work in works if work.max_exp_avg_sq is not None]
-    if pairs[0][0].is_cpu:
-        pairs = [(_end(s), _end(v)) for s, v in pairs]
-    torch._foreach_maximum_([s for s, _ in pairs], [v for _, v in pairs])
+    largest, exp_avg_sqs = tensors.max_exp_avg_sqs, tensors.exp_avg_sqs
+    if tensors.params[0].is_cpu:
+        largest, exp_avg_sqs = list(map(_end, largest)), list(map(_end, exp_avg_sqs))
+    torch._foreach_maximum_(largest, exp_avg_sqs)
 
 
 def _end(tensor: torch.Tensor) -> torch.Tensor:
@@ -103,14 +125,11 @@ def _end(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.as_strided((count,), (1,), tensor.storage_offset() + tensor.numel() - count)
 
 
-def _call(kernel: Callable[..., Any], works: Sequence[Work], scalars: dict[str, Any]) -> None:
-    params = [work.param for work in works]
+def _call(kernel: Callable[..., Any], tensors: Columns, scalars: dict[str, Any]) -> None:
+    params = tensors.params
     kernel(
-        params,
-        [work.grad for work in works],
-        [work.exp_avg for work in works],
-        [work.exp_avg_sq for work in works],
-        [work.max_exp_avg_sq for work in works] if scalars["amsgrad"] else [],
+        *tensors[:4],
+        tensors.max_exp_avg_sqs if scalars["amsgrad"] else [],
         [_endless(params[0].device)] * len(params),
         grad_scale=None,
         found_inf=None,
@@ -160,7 +179,7 @@ def _try(device: torch.device, dtype: torch.dtype, *, amsgrad: bool) -> None:
             "amsgrad": amsgrad,
             "maximize": maximize,
         }
-        _call(kernel, works, scalars)
+        _call(kernel, columns(works), scalars)
         grad = -4.0 if maximize else 4.0
         p = 2.0
         if kernel is torch._fused_adamw_:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from radam.kernels.slot import Slot, as_real, representable
+from radam.kernels.work import is_plain, parts
 from radam.schedule import Kind, Step
-from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, moment_dtype
-from radam.weight_decay import WeightDecayFunction, decayed
+from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, TENSORS, moment_dtype
+from radam.weight_decay import WeightDecay, WeightDecayFunction, decayed
 
 
 def apply(
@@ -18,7 +20,22 @@ def apply(
     """Apply one step to one parameter.
 
     With `differentiable` the moments are replaced instead of overwritten, so that what autograd has saved stays.
+    Otherwise large parameters are taken by parts, but for a decay callable of the user's, which sees the whole.
     """
+    if differentiable or type(decay) is not WeightDecay or not (is_plain(slot.param) and is_plain(slot.grad)):
+        _apply(step, slot, group, decay, differentiable=differentiable)
+    else:
+        for part in _parts(slot):
+            _apply(step, part, group, decay, differentiable=False)
+
+
+def _parts(slot: Slot) -> Iterator[Slot]:
+    names = [name for name in TENSORS if name in slot.state]
+    for param, grad, *moments in parts([slot.param, slot.grad, *(slot.state[name] for name in names)]):
+        yield Slot(param, grad, dict(zip(names, moments, strict=True)), slot.where)
+
+
+def _apply(step: Step, slot: Slot, group: dict[str, Any], decay: WeightDecayFunction, *, differentiable: bool) -> None:
     param, grad, state, where = slot
     dtype = moment_dtype(param)
     assert dtype is not None

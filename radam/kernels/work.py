@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count, repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -10,8 +11,10 @@ import torch
 from radam.kernels.slot import Slot, as_real
 from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, TENSORS
 
-# Bytes of copies that exist at a time; with the temporaries of a kernel beside them it is at most four times as many.
-SCRATCH = 2**22
+# Elements that a kernel with temporaries takes at a time: on a CPU as many as stay in the cache of a core, elsewhere so
+# many that starting an operation costs nothing beside it.
+IN_CACHE = 2**16
+ELSEWHERE = 2**22
 
 
 class Work(NamedTuple):
@@ -33,6 +36,32 @@ class Work(NamedTuple):
     def each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Work:
         """The same with a function of each tensor in its place."""
         return Work._make([*(tensor if tensor is None else function(tensor) for tensor in self[:5]), self.place])
+
+
+class Columns(NamedTuple):
+    """The tensors of several works, field by field."""
+
+    params: list[torch.Tensor]
+    grads: list[torch.Tensor]
+    exp_avgs: list[torch.Tensor]
+    exp_avg_sqs: list[torch.Tensor]
+    max_exp_avg_sqs: list[torch.Tensor] = []
+    """Empty where there is no maximum."""
+
+    def works(self) -> list[Work]:
+        """One for each parameter."""
+        rows = zip(*self[:4], self.max_exp_avg_sqs or repeat(None), count(), strict=False)
+        return list(map(Work._make, rows))
+
+    def at(self, places: Sequence[int]) -> Columns:
+        """Those at some places."""
+        return Columns(*([column[i] for i in places] for column in self if column))
+
+
+def columns(works: Sequence[Work]) -> Columns:
+    """The tensors of some works, which have a maximum all, or none."""
+    fields = list(zip(*works, strict=True))[: 4 if works[0].max_exp_avg_sq is None else 5]
+    return Columns(*map(list, fields))
 
 
 Kernel = Callable[[Sequence[Work]], None]
@@ -96,35 +125,72 @@ def is_dense(tensor: torch.Tensor) -> bool:
     return True
 
 
-def run(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool]) -> None:
-    """Let a kernel do all the works: those that fit as they are, the others by parts, through copies.
+def run(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool], *, whole: bool = False) -> None:
+    """Let a kernel do all the works, in batches of no more elements than it should have temporaries for.
 
     Args:
         kernel: writes to all tensors of a work but the gradient.
         works: of one device, with moments of one dtype.
-        fits: whether the kernel can take a work as it is.
+        fits: whether the kernel can take a work as it is; others go through copies.
+        whole: works that fit are given to it at once, as it has no temporaries.
     """
     direct: list[Work] = []
-    parts: list[Work] = []
+    pieces: list[Work] = []
     for work in works:
         if not work.param.numel():
             continue
-        if fits(work):
+        if whole and fits(work):
             direct.append(work)
         else:
-            parts += _split(work.each(_in_order_of_memory(work.param)))
+            pieces += _parts(work)
     if direct:
         kernel(direct)
     batch: list[Work] = []
     size = 0
-    for part in parts:
-        if batch and size + _bytes(part) > SCRATCH:
-            _through_copies(kernel, batch)
+    for piece in pieces:
+        if batch and size + piece.param.numel() > most(piece.param):
+            _through_copies(kernel, batch, fits)
             batch, size = [], 0
-        batch.append(part)
-        size += _bytes(part)
+        batch.append(piece)
+        size += piece.param.numel()
     if batch:
-        _through_copies(kernel, batch)
+        _through_copies(kernel, batch, fits)
+
+
+def most(tensor: torch.Tensor) -> int:
+    """Elements that a kernel with temporaries takes at a time."""
+    return IN_CACHE if tensor.is_cpu else ELSEWHERE
+
+
+def _parts(work: Work) -> Iterator[Work]:
+    for tensors in parts(work.tensors):
+        yield Work._make([*tensors, *[None] * (5 - len(tensors)), work.place])
+
+
+def parts(tensors: Sequence[torch.Tensor]) -> Iterator[Sequence[torch.Tensor]]:
+    """Views of the same parts of tensors of one shape, none larger than a kernel should take at a time.
+
+    Small tensors are themselves; the parts of larger ones are taken in the first one's order of memory.
+    """
+    if tensors[0].numel() <= most(tensors[0]):
+        yield tensors
+        return
+    tensors = list(map(_in_order_of_memory(tensors[0]), tensors))
+    if all(map(torch.Tensor.is_contiguous, tensors)):
+        tensors = [tensor.view(-1) for tensor in tensors]
+    yield from _cut(tensors)
+
+
+def _cut(tensors: Sequence[torch.Tensor]) -> Iterator[Sequence[torch.Tensor]]:
+    number = tensors[0].numel()
+    if number <= most(tensors[0]):
+        yield tensors
+        return
+    dimension = next(i for i, length in enumerate(tensors[0].shape) if length > 1)
+    length = tensors[0].shape[dimension]
+    rows = max(1, length * most(tensors[0]) // number)
+    for start in range(0, length, rows):
+        yield from _cut([tensor.narrow(dimension, start, min(rows, length - start)) for tensor in tensors])
 
 
 def _in_order_of_memory(tensor: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -133,39 +199,22 @@ def _in_order_of_memory(tensor: torch.Tensor) -> Callable[[torch.Tensor], torch.
     return lambda other: other.permute(order)
 
 
-def _fits(tensor: torch.Tensor, work: Work) -> bool:
-    return tensor.dtype == work.exp_avg.dtype and tensor.is_contiguous()
+def _through_copies(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool]) -> None:
+    """Let a kernel do works, those that it cannot take as they are through copies of the tensors that do not fit."""
 
-
-def _bytes(work: Work) -> int:
-    copied = sum(not _fits(tensor, work) for tensor in work.tensors)
-    return copied * work.param.numel() * work.exp_avg.element_size()
-
-
-def _split(work: Work) -> Iterator[Work]:
-    """Parts of which none needs more than SCRATCH bytes of copies, if it has more than one element."""
-    size = _bytes(work)
-    if size <= SCRATCH or work.param.numel() == 1:
-        yield work
-        return
-    dimension = next(i for i, length in enumerate(work.param.shape) if length > 1)
-    length = work.param.shape[dimension]
-    rows = max(1, length * SCRATCH // size)
-    for start in range(0, length, rows):
-        count = min(rows, length - start)
-        yield from _split(work.each(lambda tensor, i=start, n=count: tensor.narrow(dimension, i, n)))  # type: ignore[misc]
-
-
-def _through_copies(kernel: Kernel, works: Sequence[Work]) -> None:
     def copied(work: Work) -> Work:
         dtype = work.exp_avg.dtype
         return work.each(
             lambda tensor: (
-                tensor if _fits(tensor, work) else tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
+                tensor
+                if tensor.dtype == dtype and tensor.is_contiguous()
+                else tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
             )
         )
 
-    copies = [copied(work) for work in works]
+    # In their order of memory dense tensors are contiguous.
+    works = [work if fits(work) else work.each(_in_order_of_memory(work.param)) for work in works]
+    copies = [work if fits(work) else copied(work) for work in works]
     kernel(copies)
     changed = [
         (own, new)

@@ -19,7 +19,7 @@ from radam.audit.strategies import LAYOUTS, lay_out
 from radam.audit.subjects.radam import adam_oracle, oracle
 from radam.kernels import capturable, foreach, fused, loop
 from radam.kernels import work as work_module
-from radam.kernels.work import Work
+from radam.kernels.work import Columns, Work
 from radam.schedule import Kind, Step, Steps
 from tests.core.helpers import KERNELS, params_of, set_gradients
 from tests.core.test_compiled import GROUPS, let_compile
@@ -99,21 +99,29 @@ def without_the_last(own: Any) -> Any:
     return lambda step, works, group, terms: own(step, works[:-1], group, terms) if works[1:] else None
 
 
+def without_the_last_column(own: Any) -> Any:
+    def adaptive(step: Step, tensors: Columns, *rest: Any) -> None:
+        if tensors.params[1:]:
+            own(step, tensors.at(range(len(tensors.params) - 1)), *rest)
+
+    return adaptive
+
+
 def losing_parts(own: Any) -> Any:
     """The remainder of a division is not done."""
 
-    def split(work: Work) -> list[Work]:
-        parts = list(own(work))
+    def cut(tensors: Sequence[torch.Tensor]) -> list[Sequence[torch.Tensor]]:
+        parts = list(own(tensors))
         return parts[:-1] if len(parts) > 1 else parts
 
-    return split
+    return cut
 
 
 def not_written_back(*names: str) -> Callable[[Any], Any]:
     def make(own: Any) -> Any:
-        def through_copies(kernel: Any, works: Sequence[Work]) -> None:
+        def through_copies(kernel: Any, works: Sequence[Work], fits: Any) -> None:
             before = [{name: getattr(work, name).clone() for name in names} for work in works]
-            own(kernel, works)
+            own(kernel, works, fits)
             for work, old in zip(works, before, strict=True):
                 for name in names:
                     if getattr(work, name).dtype != work.exp_avg.dtype or name != "param":
@@ -145,7 +153,7 @@ def other_order(own: Any) -> Any:
             result = own(tensor)(other)
             if other.stride() == tensor.stride():
                 return result
-            first, second = (i for i, length in enumerate(result.shape) if length == 3)
+            first, second = [i for i, length in enumerate(result.shape) if length == 3][:2]
             return result.transpose(first, second)
 
         return permuted
@@ -193,7 +201,7 @@ WRONG: dict[str, Wrong] = {
     "fused: held steps too": Wrong(
         fused, "takes", lambda own: lambda step, *rest: step.kind is Kind.HOLD or own(step, *rest), ("fused",)
     ),
-    "fused: the last tensor is left out": Wrong(fused, "_adaptive", without_the_last, ("fused",)),
+    "fused: the last tensor is left out": Wrong(fused, "_adaptive", without_the_last_column, ("fused",)),
     "fused: strides are not looked at": Wrong(
         radam.kernels, "is_aligned", lambda own: work_module.has_arithmetic_dtype, ("fused",)
     ),
@@ -207,7 +215,7 @@ WRONG: dict[str, Wrong] = {
     "copies: m is not written back": Wrong(
         work_module, "_through_copies", not_written_back("exp_avg"), ("fused", "foreach", "capturable")
     ),
-    "copies: the last part is lost": Wrong(work_module, "_split", losing_parts, ("fused", "foreach", "capturable")),
+    "copies: the last part is lost": Wrong(work_module, "_cut", losing_parts, ("fused", "foreach", "capturable")),
     "copies: the gradient in another order": Wrong(work_module, "_in_order_of_memory", other_order, ("fused",)),
     # Tensors of scalars
     "tensors: the scalars of the first": Wrong(capturable, "call", of_call(of_the_first), TENSORS),
@@ -231,7 +239,7 @@ WRONG: dict[str, Wrong] = {
         schedule, "adaptive_eps", lambda own: lambda t, beta2, eps: own(t, beta2, eps) * 0 + eps, ("capturable",)
     ),
     "compiled: one step late": Wrong(
-        optimizer_module.state, "count", lambda own: lambda state: max(1, own(state) - 1), ("compiled",)
+        optimizer_module.state, "count", lambda own: lambda states: [max(1, t - 1) for t in own(states)], ("compiled",)
     ),
     "compiled: kinds of the phases": Wrong(
         schedule, "gathered", of_steps(lambda s: s._replace(divides=torch.zeros_like(s.divides))), ("compiled",)
@@ -250,7 +258,7 @@ WRONG: dict[str, Wrong] = {
 def test_what_is_wrong_is_found(name: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = WRONG[name]
     # Parts of a few elements each, so that copies of these small tensors have some.
-    monkeypatch.setattr(work_module, "SCRATCH", 256)
+    monkeypatch.setattr(work_module, "IN_CACHE", 64)
     monkeypatch.setattr(wrong.where, wrong.name, wrong.what(getattr(wrong.where, wrong.name)))
     with pytest.raises(AssertionError):
         verify(kernel)

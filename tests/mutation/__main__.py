@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--matrix", action="store_true", help="carry out all checks, not only those up to the first that finds a mutant"
     )
     parser.add_argument("--quick", action="store_true", help="few examples of each check, no compiled steps")
+    parser.add_argument("--soon", action="store_true", help="let radam-audit judge only what the tests have not found")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at once (default: the number of cores)")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for one optimizer (default: 600)")
     parser.add_argument("--json", type=Path, help="write the verdicts to this file, each as it comes")
@@ -84,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if waiting:
         _import_once([BY_NAME[name].base for name in waiting if name in BY_NAME])
     for result in each_in_a_process(
-        functools.partial(verdict, matrix=options.matrix, quick=options.quick), waiting, options.jobs, options.limit
+        functools.partial(verdict, matrix=options.matrix, quick=options.quick, soon=options.soon),
+        waiting,
+        options.jobs,
+        options.limit,
     ):
         one = _verdict_of(result)
         verdicts.append(one)

@@ -258,20 +258,22 @@ def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
     return None
 
 
-def verdict(name: str, matrix: bool = False, quick: bool = False) -> Verdict:
-    """Let the judges judge a mutant, or a right optimizer."""
+def verdict(name: str, matrix: bool = False, quick: bool = False, soon: bool = False) -> Verdict:
+    """Let the judges judge a mutant, or a right optimizer; if `soon`, no audit of what the tests have found."""
     mutant = BY_NAME.get(name)
     result = Verdict(name, mutant.base if mutant else "", mutant.part if mutant else "right")
     base = mutant.base if mutant else name
     is_radam = is_plain(base) and base not in LIKE
-    # Where the tests judge too, few examples are enough: a whole audit of each mutant that it cannot find takes hours.
-    few = quick or (is_radam and mutant is not None)
-    result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix, few, result.part)
-    result.asked = ("audit",)
     if is_radam:
         where = RIGHT.get(name, f"tests.mutation.wrong:{name}")
         result.suite = by_suite(where, ordered_tests(result.part))
-        result.asked = ("audit", "suite")
+        result.asked = ("suite",)
+    if soon and result.found:
+        return result
+    # Where the tests judge too, few examples are enough: a whole audit of each mutant that it cannot find takes hours.
+    few = quick or (is_radam and mutant is not None)
+    result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix, few, result.part)
+    result.asked = ("audit", *result.asked)
     return result
 
 
