@@ -28,6 +28,7 @@ fused = within("radam.kernels.fused")
 capturable = within("radam.kernels.capturable")
 work = within("radam.kernels.work")
 slot = within("radam.kernels.slot")
+settled = within("radam.kernels.settled")
 dispatch = within("radam.kernels")
 schedule = within("radam.schedule")
 optimizer = within("radam.optimizer")
@@ -498,10 +499,10 @@ U_SCALARS = '"beta1": beta1,\n        "beta2": beta2,\n        "weight_decay": d
 U_MAXIMIZE = '"maximize": group["maximize"],'
 U_SIZE = '"lr": float(step.size),'
 U_KERNEL = "kernel, decay = torch._fused_adamw_, _decay(factor, float(step.size))"
-U_FIRST = "        if not decay:\n            torch._foreach_mul_([work.param for work in works], factor)\n"
-U_LARGE = "large = [work for work in works if not (work.param.is_cpu and work.param.numel() < SMALL)]"
-U_NAN = '    if group["amsgrad"]:\n        _propagate_nan(works)\n'
-U_TAKES = "return step.kind is Kind.ADAPTIVE and all(x == 0 or least <= abs(x) <= largest for x in scalars)"
+U_FIRST = "        if not decay:\n            torch._foreach_mul_(tensors.params, factor)\n"
+U_LARGE = "large = [work for work in works if not is_small(work.param)]"
+U_NAN = '    if group["amsgrad"]:\n        _propagate_nan(tensors)\n'
+U_TAKES = "if step.kind is not Kind.ADAPTIVE:"
 U_SAFE = " and abs(share) <= 0.5"
 
 fused(
@@ -589,8 +590,14 @@ fused(
 fused(
     "in_fused_32768_elements_skipped",
     "fused takes no adaptive step with a tensor of exactly 32,768 elements.",
-    by_fused(7, start=(torch.linspace(-1.0, 1.0, 2**15, dtype=torch.float64),), watch=some_elements(0, 17, -1)),
-    (U_LARGE, U_LARGE.replace("< SMALL", "<= SMALL")),
+    # After a step without a gradient its tensors are checked again.
+    by_fused(
+        8,
+        start=(torch.linspace(-1.0, 1.0, 2**15, dtype=torch.float64),),
+        grads=lambda t, i, p: None if t == 7 else wave(t, i, p),
+        watch=some_elements(0, 17, -1),
+    ),
+    (U_LARGE, U_LARGE.replace("is_small(work.param)", "(is_small(work.param) or work.param.numel() == SMALL)")),
 )
 fused(
     "in_fused_large_without_decay",
@@ -602,7 +609,10 @@ fused(
         start=(torch.linspace(-1.0, 1.0, 2**15 + 3, dtype=torch.float64),),
         watch=some_elements(0, 17, -1),
     ),
-    ("        _adaptive(step, large, group, terms)", "        _adaptive(step, large, group, (1.0, terms[1]))"),
+    (
+        "        _adaptive(step, tensors, group, terms)\n    elif",
+        "        _adaptive(step, tensors, group, (1.0, terms[1]))\n    elif",
+    ),
 )
 fused(
     "in_fused_version_not_counted",
@@ -614,7 +624,7 @@ fused(
     "in_fused_momentum_steps_divided",
     "fused takes momentum steps too, which divides them by the root of v.",
     by_fused(4),
-    (U_TAKES, U_TAKES.replace("step.kind is Kind.ADAPTIVE", "step.kind in (Kind.ADAPTIVE, Kind.MOMENTUM)")),
+    (U_TAKES, U_TAKES.replace("step.kind is not Kind.ADAPTIVE", "step.kind not in (Kind.ADAPTIVE, Kind.MOMENTUM)")),
 )
 fused(
     "in_fused_l2_missing",
@@ -623,17 +633,12 @@ fused(
     ("factor, decay = terms", "factor, decay = terms[0], 0.0"),
 )
 fused(
-    "in_fused_small_without_amsgrad_beside_large",
-    "fused takes the small tensors of a list that has large ones without AMSGrad.",
-    by_fused(
-        12,
-        amsgrad=True,
-        grads=fading,
-        start=(torch.tensor([0.5, -1.0], dtype=torch.float64), torch.ones(2**15, dtype=torch.float64)),
-    ),
+    "in_fused_small_without_amsgrad",
+    "fused takes small tensors without AMSGrad.",
+    by_fused(12, amsgrad=True, grads=fading),
     (
-        "            _adaptive(step, small, group, terms)",
-        '            _adaptive(step, small, {**group, "amsgrad": group["amsgrad"] and not large}, terms)',
+        "            _adaptive(step, tensors, group, terms)\n    else",
+        '            _adaptive(step, tensors, {**group, "amsgrad": False}, terms)\n    else',
     ),
 )
 
@@ -659,8 +664,8 @@ capturable(
 )
 capturable(
     "in_capturable_scalars_by_order",
-    "capturable gives scalars by the order in which tensors are worked on, which is another one with half parameters.",
-    by_capturable(start=MIXED, dtype=torch.float32, grads=absent),
+    "capturable gives scalars by the order in which tensors are worked on, which is another one with two dtypes.",
+    by_capturable(start=(torch.tensor([0.5, -1.0]), torch.tensor([1.0, -0.25], dtype=torch.float64)), grads=absent),
     (C_PLACE, "return list(scalars[: len(works)])"),
 )
 capturable(
@@ -867,12 +872,110 @@ work(
     "Of half parameters AMSGrad's maximum is worked on in a copy and not written back.",
     by_foreach(12, dtype=torch.bfloat16, lr=0.1, amsgrad=True, grads=fading),
     (
-        "    copies = [copied(work) for work in works]\n",
+        "    copies = [work if fits(work) else copied(work) for work in works]\n",
         "    copies = [\n        done if done.max_exp_avg_sq is None else done._replace(max_exp_avg_sq=done.max_exp_avg_sq.clone())\n        for done in map(copied, works)\n    ]\n",
     ),
     (
         "        if own is not new and own is not work.grad\n",
         "        if own is not new and own is not work.grad and own is not work.max_exp_avg_sq\n",
+    ),
+)
+
+# --- settled ---------------------------------------------------------------------------------------------------------
+
+
+def of_another_order(t: int, index: int, param: Tensor) -> Tensor | None:
+    """A gradient in another order of memory from the sixth step on."""
+    gradient = wave(t, index, param)
+    return gradient if t < 6 else gradient.t().contiguous().t()
+
+
+def refused_late() -> Scenario:
+    """A tensor lr that becomes negative in place."""
+
+    def scenario(module: Module) -> Observation:
+        p = torch.nn.Parameter(torch.ones(2))
+        p.grad = torch.ones(2)
+        lr = torch.tensor(0.1)
+        optimizer = module.RAdam([p], lr=lr)
+        optimizer.step()
+        lr.neg_()
+        try:
+            optimizer.step()
+        except ValueError:
+            return {"refused": True}
+        return {"refused": False}
+
+    return scenario
+
+
+def replaced(name: str) -> Callable[[Run], Any]:
+    """Another tensor in the state."""
+    return lambda run: run.state().update({name: run.state()[name] * 2})
+
+
+settled(
+    "in_settled_gradient_not_looked_at",
+    "A gradient in another order of memory than at the step before is read as its memory.",
+    by_fused(start=(SQUARE,), grads=of_another_order),
+    (
+        "if not self._unchanged(*params, *grads,",
+        "if not self._unchanged(*params, *map(torch.zeros_like, params),",
+    ),
+)
+settled(
+    "in_settled_moments_kept",
+    "The moments that a state had at first are worked on, though others have been put there.",
+    by_fused(events={6: replaced("exp_avg")}),
+    (
+        "            moments = [[state[name] for state in known] for name in names]\n",
+        "            self.kept = moments = getattr(self, 'kept', None) or [[state[name] for state in known] for name in names]\n",
+    ),
+)
+settled(
+    "in_settled_amsgrad_of_before",
+    "A maximum that is asked for in mid-run is not kept, nor used.",
+    by_fused(12, grads=fading, events={4: lambda run: run.groups[0].update(amsgrad=True)}),
+    ("        if circumstances != self._circumstances:\n            return None\n", ""),
+    ("        names = TENSORS if self._amsgrad else MOMENTS\n", "        names = MOMENTS\n"),
+)
+settled(
+    "in_settled_first_list_only",
+    "Of parameters of two dtypes only the first list is stepped, from the second step on.",
+    by_default(start=(torch.ones(2, dtype=torch.float64), torch.ones(2))),
+    (
+        "return {key: self.tensors.at(places) for key, places in chosen.items() if places}",
+        "return {key: self.tensors.at(places) for key, places in list(chosen.items())[:1] if places}",
+    ),
+)
+settled(
+    "in_settled_all_of_every_age",
+    "Where parameters of a group differ in age, all are stepped at each age.",
+    by_default(start=PAIR, grads=absent),
+    ("if among is None and len(self.places) == 1:", "if len(self.places) == 1:"),
+)
+optimizer(
+    "in_optimizer_recalled_ages_not_told_apart",
+    "From the second step on all parameters of a group are as old as the first.",
+    by_default(start=PAIR, grads=absent),
+    ("if counts.count(counts[0]) < len(counts):", "if not counts:"),
+)
+optimizer(
+    "in_optimizer_lr_of_before",
+    "Another lr counts from the second step on after it has been set.",
+    by_default(events={4: lambda run: run.groups[0].update(lr=0.1)}),
+    (
+        '                values["lr"] = options.learning_rate("lr", lr, where)\n',
+        '                values["lr"], group["lr"] = lr, values["lr"]\n                return {**values, "lr": group["lr"]}\n',
+    ),
+)
+optimizer(
+    "in_optimizer_tensor_lr_not_validated_again",
+    "A tensor lr is looked at when it is first seen, and may become negative.",
+    refused_late(),
+    (
+        "        lasting = not any(isinstance(value, torch.Tensor) for value in values.values())\n",
+        "        lasting = True\n",
     ),
 )
 
@@ -900,7 +1003,7 @@ dispatch(
     "in_dispatch_factor_float32",
     "Lists round the factor of decoupled decay to float32.",
     by_default(lr=0.1, decay=(0.3,)),
-    ("terms = float(factor), coefficient", f"terms = {FLOAT32.format('factor')}, coefficient"),
+    ("return float(factor), coefficient", f"return {FLOAT32.format('factor')}, coefficient"),
 )
 dispatch(
     "in_dispatch_last_list_lost",
@@ -985,8 +1088,8 @@ optimizer(
     "Without capturable all parameters of a group are stepped as old as the oldest.",
     by_default(start=PAIR, grads=absent),
     (
-        "            for t, bucket in _by(lambda slot: state.count(slot.state), others).items():\n",
-        "            ages = [state.count(slot.state) for slot in others]\n            for t, bucket in [(max(ages), others)] if ages else []:\n",
+        "            for t, bucket in _by(state.count([slot.state for slot in others]), others).items():\n",
+        "            ages = state.count([slot.state for slot in others])\n            for t, bucket in [(max(ages), others)] if ages else []:\n",
     ),
 )
 optimizer(
@@ -1037,8 +1140,8 @@ state(
     "Without capturable the count stops at 500.",
     by_default(505, betas=(0.9, 0.999)),
     (
-        "state[STEP] = t = 1 + (whole_number(state[STEP]) or 0)",
-        "state[STEP] = t = min(500, 1 + (whole_number(state[STEP]) or 0))",
+        "    for state, t in zip(states, counts, strict=True):\n",
+        "    counts = [min(500, t) for t in counts]\n    for state, t in zip(states, counts, strict=True):\n",
     ),
 )
 state(
