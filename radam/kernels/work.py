@@ -11,9 +11,9 @@ import torch
 from radam.kernels.slot import Slot, as_real
 from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, TENSORS
 
-# Elements that a kernel with temporaries takes at a time: on a CPU as many as stay in the cache of a core, elsewhere so
-# many that starting an operation costs nothing beside it.
-IN_CACHE = 2**16
+# Elements that a kernel with temporaries takes at a time: on a CPU few enough to stay in a cache, and enough for two
+# threads; elsewhere so many that starting an operation costs nothing beside it.
+IN_CACHE = 2**18
 ELSEWHERE = 2**22
 
 
@@ -177,8 +177,9 @@ def parts(tensors: Sequence[torch.Tensor]) -> Iterator[Sequence[torch.Tensor]]:
         return
     tensors = list(map(_in_order_of_memory(tensors[0]), tensors))
     if all(map(torch.Tensor.is_contiguous, tensors)):
-        tensors = [tensor.view(-1) for tensor in tensors]
-    yield from _cut(tensors)
+        yield from zip(*(torch.split(tensor.view(-1), most(tensor)) for tensor in tensors), strict=True)
+    else:
+        yield from _cut(tensors)
 
 
 def _cut(tensors: Sequence[torch.Tensor]) -> Iterator[Sequence[torch.Tensor]]:

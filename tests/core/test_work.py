@@ -169,14 +169,14 @@ def large(dtype: torch.dtype, transposed: bool) -> torch.nn.Parameter:
 
 
 SWITCHES: tuple[dict[str, Any], ...] = ({}, {"foreach": True}, {"foreach": False}, {"capturable": True})
-LARGEST = 2**23
-"""Bytes: sixteen temporaries of 2**16 numbers of float64 would be as many; seven at a time are the most."""
+LARGEST = 2**24
+"""Bytes: eight temporaries of the 2**18 numbers that are taken at a time, in float64."""
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_step_takes_at_most_8_mib(switches: dict[str, Any], dtype: torch.dtype, transposed: bool) -> None:
+def test_a_step_takes_at_most_16_mib(switches: dict[str, Any], dtype: torch.dtype, transposed: bool) -> None:
     """Not the 4 bytes a number that copies and temporaries of its size would take, each; in both branches."""
     params = [large(dtype, transposed) for _ in range(3)]
     optimizer = radam.RAdam(params, **EVERYTHING, **switches)
