@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
@@ -33,15 +32,16 @@ def can_be_one() -> bool:
     return _SET is not None or torch.get_num_threads() == 1
 
 
-@contextmanager
-def one() -> Iterator[None]:
+class one:  # noqa: N801  (a statement's word)
     """Let the operations inside run by the calling thread alone, where :func:`can_be_one`."""
-    before = torch.get_num_threads()
-    if before == 1 or _SET is None:
-        yield
-        return
-    _SET(1)
-    try:
-        yield
-    finally:
-        _SET(before)
+
+    __slots__ = ("_before",)
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads() if _SET is not None else 1
+        if self._before > 1:
+            _SET(1)  # type: ignore[misc]
+
+    def __exit__(self, *error: object) -> None:
+        if self._before > 1:
+            _SET(self._before)  # type: ignore[misc]

@@ -167,10 +167,17 @@ class Life(RuleBasedStateMachine):
         with torch.no_grad():
             param.copy_(torch.from_numpy(np.asarray(np.random.default_rng(seed).standard_normal(param.shape))))
 
-    @rule(index=st.integers(0, 9))
-    def swap_the_memory_of_a_parameter(self, index: int) -> None:
+    @rule(index=st.integers(0, 9), backwards=st.booleans())
+    def swap_the_memory_of_a_parameter(self, index: int, backwards: bool) -> None:
         param = self.params()[index % len(self.params())]
-        param.data = param.data.clone()
+        order = tuple(reversed(range(param.dim())))
+        param.data = param.data.permute(order).contiguous().permute(order) if backwards else param.data.clone()
+
+    @rule(index=st.integers(0, 9))
+    def put_copies_into_the_state_of_a_parameter(self, index: int) -> None:
+        param = self.params()[index % len(self.params())]
+        if param in self.optimizer.state:
+            self.optimizer.state[param] = copy.deepcopy(self.optimizer.state[param])
 
     @rule(file=st.booleans(), other=radam_hyperparameters())
     def save_and_load(self, file: bool, other: dict[str, Any]) -> None:

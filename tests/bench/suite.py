@@ -1,0 +1,137 @@
+"""How fast the verification itself is: compared pairs a second, seconds of each check and until a mistake is found."""
+
+from __future__ import annotations
+
+import functools
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import hypothesis
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+import radam
+from radam.audit import Lockstep
+from radam.audit.auditing import carry_out, chosen, plan, prepared, resolved
+from radam.audit.subjects.radam import oracle
+from reference import RAdam as Reference
+from tests.mutation.catalogue import BY_NAME
+from tests.mutation.judging import by_audit, subject_of
+
+TENSORS, STEPS = 8, 20
+EXAMPLES = 40
+
+cases = st.fixed_dictionaries(
+    {
+        "shapes": st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=TENSORS, max_size=TENSORS),
+        "seed": st.integers(0, 2**32 - 1),
+        "lr": st.floats(1e-4, 0.1),
+        "betas": st.tuples(st.floats(0.5, 0.99), st.floats(0.9, 0.999)),
+    }
+)
+
+
+def _start(case: dict[str, Any]) -> tuple[np.random.Generator, list[torch.nn.Parameter], dict[str, Any]]:
+    rng = np.random.default_rng(case["seed"])
+    params = [torch.nn.Parameter(torch.from_numpy(rng.standard_normal(shape))) for shape in case["shapes"]]
+    return rng, params, {"lr": case["lr"], "betas": case["betas"], "eps": 1e-8}
+
+
+def plainly(case: dict[str, Any]) -> None:
+    """As one would write it: an oracle for each tensor that runs freely beside it, and `assert_allclose`."""
+    rng, params, options = _start(case)
+    optimizer = radam.RAdam(params, **options)
+    expected = [param.detach().numpy().copy() for param in params]
+    oracles = [Reference(**options) for _ in params]
+    for _ in range(STEPS):
+        for param in params:
+            param.grad = torch.from_numpy(rng.standard_normal(param.shape))
+        optimizer.step()
+        for i, (own, param) in enumerate(zip(oracles, params, strict=True)):
+            assert param.grad is not None
+            expected[i] = own.step(expected[i], param.grad.numpy())
+            np.testing.assert_allclose(param.detach().numpy(), expected[i], rtol=1e-9, atol=1e-12)
+
+
+def in_lockstep(case: dict[str, Any]) -> None:
+    """By this suite: parameter, both moments, gradient and count of each tensor, each step within its own bound."""
+    rng, params, options = _start(case)
+    lockstep = Lockstep(radam.RAdam(params, **options), [options], oracle, scalars="exact")
+    for _ in range(STEPS):
+        for param in params:
+            param.grad = torch.from_numpy(rng.standard_normal(param.shape))
+        lockstep.step()
+
+
+def pairs_a_second(check: Callable[[dict[str, Any]], None], seed: int) -> float:
+    """Compared (tensor, step) pairs a second, Hypothesis included."""
+    number = 0
+
+    def counted(case: dict[str, Any]) -> None:
+        nonlocal number
+        number += TENSORS * STEPS
+        check(case)
+
+    start = time.perf_counter()
+    settings = hypothesis.settings(max_examples=EXAMPLES, database=None, deadline=None)
+    hypothesis.seed(seed)(settings(hypothesis.given(cases)(counted)))()
+    return number / (time.perf_counter() - start)
+
+
+def lockstep(rounds: int) -> dict[str, float]:
+    """Pairs a second of both, and the median of their ratio within a round."""
+    plain, ours = zip(
+        *((pairs_a_second(plainly, r), pairs_a_second(in_lockstep, r)) for r in range(rounds)), strict=True
+    )
+    return {
+        "plainly": statistics.median(plain),
+        "in lock-step": statistics.median(ours),
+        "ratio": statistics.median(b / a for a, b in zip(plain, ours, strict=True)),
+    }
+
+
+class Seconds(NamedTuple):
+    """Of a check."""
+
+    check: str
+    settings: int
+    seconds: float
+
+
+def checks(subject: str, max_examples: int) -> list[Seconds]:
+    """Each check that applies to a subject, the slowest first."""
+    capabilities = prepared(resolved(subject), torch.device("cpu"))
+    result = []
+    for check in chosen(None):
+        start, settings = time.perf_counter(), 0
+        for planned in plan(capabilities, [check]):
+            settings += carry_out(planned, max_examples).status != "skipped"
+        if settings:
+            result.append(Seconds(check.name, settings, time.perf_counter() - start))
+    return sorted(result, key=lambda entry: -entry.seconds)
+
+
+MISTAKES = ("r_float32", "bias2_missing", "eps_inside_root", "decay_missing_on_hold", "step_per_group", "load_loses_v")
+
+
+def first_failures(names: Sequence[str]) -> dict[str, float]:
+    """Seconds until `radam-audit`'s checks find a wrong RAdam, without the start of the interpreter."""
+    result = {}
+    for name in names:
+        mutant = BY_NAME[name]
+        found, _ = by_audit(functools.partial(subject_of, name), mutant.base, quick=True, part=mutant.part)
+        result[name] = found.seconds if found else float("inf")
+    return result
+
+
+def audit_memory() -> int:
+    """The most memory of an audit, in bytes, the interpreter and torch included."""
+    code = "from radam.audit.cli import main; main(['torch.optim:SGD', '--max-examples', '3', '--checks', '*groups*'])"
+    subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
