@@ -109,6 +109,14 @@ def flat(tensor: torch.Tensor) -> Array:
     return np.array(tensor.to(torch.float64).cpu().reshape(-1).numpy(), copy=True)
 
 
+def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
+    """The numbers of several tensors, as :func:`flat` gives them, one after the other."""
+    parts = [torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in tensors]
+    with torch.no_grad():
+        joined = torch.cat([part.reshape(-1) for part in parts])
+    return joined.to(torch.float64).cpu().numpy()
+
+
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors hold the same numbers, NaN equal to NaN."""
     if a.shape != b.shape or a.dtype != b.dtype:
@@ -347,20 +355,16 @@ class Lockstep:
             return Tracked(vector, 0.0, arithmetic, self._k)
 
         def before(symbol: str) -> Tracked:
-            return tracked(
-                np.concatenate(
-                    [flat(old.state[symbol]) if symbol in old.state else np.zeros_like(flat(old.value)) for old in olds]
-                )
-            )
+            return tracked(all_flat([old.state.get(symbol, torch.zeros_like(old.value)) for old in olds]))
 
         def after(symbol: str) -> Array | None:
             stored = [self.optimizer.state[old.param].get(self._names[symbol]) for old in olds]
             if any(tensor is None for tensor in stored):
                 return None
-            return np.concatenate([flat(tensor) for tensor in stored])
+            return all_flat(stored)
 
-        param = tracked(np.concatenate([flat(old.value) for old in olds]))
-        grad = tracked(np.concatenate([flat(_converted(old)) for old in olds]))
+        param = tracked(all_flat([old.value for old in olds]))
+        grad = tracked(all_flat([_converted(old) for old in olds]))
         error = oracle.scalar_error(t, self._scalars)
         oracle.scalars = self._scalars
         oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
@@ -386,7 +390,7 @@ class Lockstep:
         expected = oracle.apply(param, grad)
         if not error.decided:
             expected = Tracked(expected.value, np.inf, arithmetic, self._k)
-        seen = np.concatenate([flat(old.param) for old in olds])
+        seen = all_flat([old.param for old in olds])
         self._judge_one("param", seen, expected, storage, t, olds)
 
     def _judge_one(
