@@ -20,7 +20,6 @@ import radam
 from radam.audit import Lockstep
 from radam.audit.auditing import carry_out, chosen, plan, prepared, resolved
 from radam.audit.subjects.radam import oracle
-from reference import RAdam as Reference
 from tests.mutation.catalogue import BY_NAME
 from tests.mutation.judging import by_audit, subject_of
 
@@ -43,20 +42,43 @@ def _start(case: dict[str, Any]) -> tuple[np.random.Generator, list[torch.nn.Par
     return rng, params, {"lr": case["lr"], "betas": case["betas"], "eps": 1e-8}
 
 
+class Plain:
+    """RAdam as one would write it beside a test: textbook formulas, a tensor at a time."""
+
+    def __init__(self, param: Any, lr: float, betas: tuple[float, float], eps: float) -> None:
+        self.param = param.copy()
+        self.m, self.v = np.zeros_like(param), np.zeros_like(param)
+        self.t, self.lr, self.betas, self.eps = 0, lr, betas, eps
+
+    def step(self, grad: Any) -> None:
+        """Take a step."""
+        self.t += 1
+        b1, b2 = self.betas
+        self.m = b1 * self.m + (1 - b1) * grad
+        self.v = b2 * self.v + (1 - b2) * grad * grad
+        bc1, bc2 = 1 - b1**self.t, 1 - b2**self.t
+        limit = 2 / (1 - b2) - 1
+        rho = limit - 2 * self.t * b2**self.t / bc2
+        if rho >= 5:
+            r = np.sqrt((rho - 4) * (rho - 2) * limit / ((limit - 4) * (limit - 2) * rho))
+            self.param -= self.lr * r * np.sqrt(bc2) / bc1 * self.m / (np.sqrt(self.v) + self.eps)
+        else:
+            self.param -= self.lr / bc1 * self.m
+
+
 def plainly(case: dict[str, Any]) -> None:
-    """As one would write it: an oracle for each tensor that runs freely beside it, and `assert_allclose`."""
+    """A plain RAdam for each tensor runs freely beside it, and `assert_allclose` compares the parameters."""
     rng, params, options = _start(case)
     optimizer = radam.RAdam(params, **options)
-    expected = [param.detach().numpy().copy() for param in params]
-    oracles = [Reference(**options) for _ in params]
+    plain = [Plain(param.detach().numpy(), **options) for param in params]
     for _ in range(STEPS):
         for param in params:
             param.grad = torch.from_numpy(rng.standard_normal(param.shape))
         optimizer.step()
-        for i, (own, param) in enumerate(zip(oracles, params, strict=True)):
+        for own, param in zip(plain, params, strict=True):
             assert param.grad is not None
-            expected[i] = own.step(expected[i], param.grad.numpy())
-            np.testing.assert_allclose(param.detach().numpy(), expected[i], rtol=1e-9, atol=1e-12)
+            own.step(param.grad.numpy())
+            np.testing.assert_allclose(param.detach().numpy(), own.param, rtol=1e-6, atol=1e-9)
 
 
 def in_lockstep(case: dict[str, Any]) -> None:

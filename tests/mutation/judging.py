@@ -187,7 +187,8 @@ def by_audit(
 
 STATUSES = ("skipped", "xfail", "passed", "failed")
 """Of a check in a setting; the last of its settings' is the check's."""
-FIRST = ("test_signature", "test_threshold", "test_groups", "test_numbers")
+FIRST = ("test_signature", "test_threshold", "test_groups")
+LAST = "test_numbers"
 ABOUT = {
     "rectification": "test_long_runs",
     "step count": "test_long_runs",
@@ -206,7 +207,8 @@ ABOUT = {
     "validation": "test_constructor",
     "memory": "test_memory",
 }
-"""The file that is about a part of an optimizer: it is run first, then what finds most in least time, then the rest."""
+"""The file that is about a part of an optimizer: it is run first, then what finds most in least time, then the rest, the
+longest last."""
 
 
 def ordered_tests(part: str = "") -> list[str]:
@@ -216,8 +218,8 @@ def ordered_tests(part: str = "") -> list[str]:
     files = [file for file in folder.glob("test_*.py") if file.name != "test_checks.py"]
     first = [*FIRST[:1], ABOUT.get(part, ""), *FIRST[1:]]
 
-    def rank(file: Path) -> tuple[int, str]:
-        return (first.index(file.stem) if file.stem in first else len(first), file.stem)
+    def rank(file: Path) -> tuple[bool, int, str]:
+        return (file.stem == LAST, first.index(file.stem) if file.stem in first else len(first), file.stem)
 
     return [str(file) for file in sorted(files, key=rank)]
 
