@@ -84,15 +84,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small sets and few rounds; nothing is written")
     parser.add_argument("--rounds", type=int, default=15, help="turns of each candidate (default: 15)")
     parser.add_argument("--threads", type=int, action="append", help="may be given again (default: 1 and 2)")
+    parser.add_argument(
+        "--busy", type=int, default=0, help="so many other processes compute meanwhile; as with --quick"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--render", action="store_true", help="measure nothing, write tables and plots anew")
     options = parser.parse_args(argv)
     options.threads = options.threads or [1, 2]
+    options.quick = options.quick or options.busy > 0
     path = FOLDER / ("results.json" if options.device == "cpu" else "results_cuda.json")
     document = json.loads(path.read_text()) if path.exists() and not options.quick else {}
     measures = {"steps": _steps, "memory": _memory, "suite": _suite, "scale": _scale}
     for part in [] if options.render else options.only or PARTS:
-        document[part] = {"machine": _machine(options.device), "found": measures[part](options)}
+        with steps.busy(options.busy):
+            document[part] = {"machine": _machine(options.device), "found": measures[part](options)}
         if not options.quick:
             path.write_text(json.dumps(document, indent=1))
     print(results(document))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +72,18 @@ def measure(parameters: Set, threads: int, rounds: int, device: str, *, compiled
             seconds[name].append(_seconds(step, turns[name], device))
     seconds[FLOOR] = [time * BYTES_OF_A_STEP / BYTES_OF_AN_ADDITION for time in seconds[FLOOR]]
     return [Timing(parameters.name, threads, name, own, parameters.elements) for name, own in seconds.items()]
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Other processes that take all they get."""
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def _seconds(step: Callable[[], Any], times: int, device: str) -> float:

@@ -207,8 +207,8 @@ ABOUT = {
     "validation": "test_constructor",
     "memory": "test_memory",
 }
-"""The file that is about a part of an optimizer: it is run first, then what finds most in least time, then the rest, the
-longest last."""
+"""The file that is about a part of an optimizer: it is run first, what finds most in least time comes next, the longest
+last."""
 
 
 def ordered_tests(part: str = "") -> list[str]:
