@@ -69,7 +69,10 @@ def _suite(options: argparse.Namespace) -> dict[str, Any]:
         "pairs a second": suite.lockstep(2 if options.quick else 9),
         "checks": [entry._asdict() for entry in suite.checks("radam:RAdam", few)],
         "seconds to find": suite.first_failures(suite.MISTAKES),
-        "bytes of an audit": suite.audit_memory(),
+        "bytes": suite.memory(),
+        "seconds of pytest": suite.of_pytest(
+            [1, 2], "tests/subject/test_closure.py" if options.quick else "tests/subject"
+        ),
     }
 
 

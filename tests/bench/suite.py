@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis
@@ -152,8 +152,45 @@ def first_failures(names: Sequence[str]) -> dict[str, float]:
     return result
 
 
-def audit_memory() -> int:
-    """The most memory of an audit, in bytes, the interpreter and torch included."""
-    code = "from radam.audit.cli import main; main(['torch.optim:SGD', '--max-examples', '3', '--checks', '*groups*'])"
-    subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+PROGRAMS = {
+    "an audit of torch's RAdam, few examples": (
+        "from radam.audit.cli import main\n"
+        "main(['torch.optim:RAdam', '--max-examples', '2', '--backend', 'eager', '--dtype', 'float32'])"
+    ),
+    "10^6 trajectories of 100 steps, simulated": (
+        "from reference.monte_carlo import simulate\nsimulate(0.999, [100], 10**6)"
+    ),
+    "10^7 trajectories of 10 steps, simulated": (
+        "from reference.monte_carlo import simulate\nsimulate(0.999, [10], 10**7)"
+    ),
+}
+
+
+_REPORT = """
+import sys
+with open('/proc/self/status') as file:
+    sys.stderr.write(next(line for line in file if line.startswith('VmHWM')).split()[1])
+"""
+"""The kernel's own account: what getrusage says is at least what the parent has taken."""
+
+
+def memory() -> dict[str, int]:
+    """The most memory that some programs have taken, in bytes; empty where there is no /proc."""
+    if not Path("/proc/self/status").exists():
+        return {}
+    result = {}
+    for name, code in PROGRAMS.items():
+        done = subprocess.run([sys.executable, "-c", code + _REPORT], capture_output=True, text=True, check=True)
+        result[name] = 1024 * int(done.stderr.splitlines()[-1])
+    return result
+
+
+def of_pytest(processes: Sequence[int], tests: str) -> dict[str, float]:
+    """Seconds of some tests on several processes."""
+    result = {}
+    for number in processes:
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(number), tests]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        result[str(number)] = time.perf_counter() - start
+    return result

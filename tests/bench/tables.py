@@ -80,8 +80,14 @@ def _suite(part: Mapping[str, Any]) -> str:
         f"Compared (tensor, step) pairs a second, with Hypothesis: {pairs['in lock-step']:,.0f}, each of parameter, "
         f"both moments, gradient and count within its own bound; {pairs['plainly']:,.0f} by `assert_allclose` of the "
         f"parameter beside a free-running oracle: {pairs['ratio']:.2f} times as many.\n",
-        f"The most memory of an audit, the interpreter and torch included: {found['bytes of an audit'] / 2**20:.0f} "
-        "MiB.\n",
+        "`pytest tests/subject`: "
+        + ", ".join(
+            f"{seconds:.0f} s by {number} process(es)" for number, seconds in found["seconds of pytest"].items()
+        )
+        + ".\n",
+        "| | most memory, the interpreter and libraries included |\n|---|--:|",
+        *(f"| {name} | {size / 2**20:.0f} MiB |" for name, size in found["bytes"].items()),
+        "",
         "| wrong RAdam | seconds until `radam-audit` finds it |\n|---|--:|",
         *(f"| {name} | {seconds:.2f} |" for name, seconds in found["seconds to find"].items()),
         "",
