@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from radam.kernels import capturable, foreach, fused, loop, settled
-from radam.kernels.settled import Recalled, Settled
+from radam.kernels.settled import Key, Recalled, Settled
 from radam.kernels.slot import Slot
 from radam.kernels.work import (
     Work,
@@ -58,11 +58,22 @@ def apply(
         return
     terms = _terms(group, decay)
     for (kernel, _, dtype), works in lists.items():
-        if kernel == FUSED and fused.takes(step, dtype, terms):
-            run(lambda aligned: fused.apply(step, aligned, group, terms), works, is_aligned, whole=True)
-        else:
-            run(lambda direct: foreach.apply(step, direct, group, terms), works, has_arithmetic_dtype)
+        _apply_to_list(step, kernel, dtype, works, group, terms)
     _count_versions(slots)
+
+
+def _apply_to_list(
+    step: Step,
+    kernel: str,
+    dtype: torch.dtype,
+    works: list[Work],
+    group: dict[str, Any],
+    terms: tuple[float, float],
+) -> None:
+    if kernel == FUSED and fused.takes(step, dtype, terms):
+        run(lambda aligned: fused.apply(step, aligned, group, terms), works, is_aligned, whole=True)
+    else:
+        run(lambda direct: foreach.apply(step, direct, group, terms), works, has_arithmetic_dtype)
 
 
 def _terms(group: Mapping[str, Any], decay: WeightDecayFunction) -> tuple[float, float]:
@@ -80,7 +91,7 @@ def settle(
     amsgrad: bool,
     circumstances: object,
 ) -> Settled | None:
-    """The verdict on checked parameters, to be recalled; None where a list kernel cannot take each as it lies."""
+    """The verdict on checked parameters, to be recalled; None where a list kernel cannot take the tensors of each."""
     if not slots or not settled.can_be():
         return None
     works, keys = [], []
@@ -89,10 +100,11 @@ def settle(
         if kernel not in (FUSED, FOREACH) or slot.param.is_complex() or is_distributed(slot.param):
             return None
         work = work_of(slot, place, amsgrad=amsgrad)
-        if work.grad is not slot.grad or not is_aligned(work) or not work.param.numel():
+        if work.grad is not slot.grad:
             return None
         works.append(work)
-        keys.append((kernel, work.param.device, work.exp_avg.dtype, fused.is_small(work.param)))
+        lies_well = is_aligned(work) and work.param.numel() > 0
+        keys.append(Key(kernel, work.param.device, work.exp_avg.dtype, lies_well, fused.is_small(work.param)))
     return Settled(works, keys, amsgrad=amsgrad, circumstances=circumstances)
 
 
@@ -105,11 +117,11 @@ def apply_recalled(
 ) -> None:
     """Apply one step to recalled parameters, or those at some places, that share their step number."""
     terms = _terms(group, decay)
-    for (kernel, _, dtype, small), tensors in recalled.lists(among).items():
-        if kernel == FUSED and fused.takes(step, dtype, terms):
-            fused.apply_alike(step, tensors, group, terms, small=small)
+    for key, tensors in recalled.lists(among).items():
+        if key.aligned and key.kernel == FUSED and fused.takes(step, key.dtype, terms):
+            fused.apply_alike(step, tensors, group, terms, small=key.small)
         else:
-            run(lambda direct: foreach.apply(step, direct, group, terms), tensors.works(), has_arithmetic_dtype)
+            _apply_to_list(step, key.kernel, key.dtype, tensors.works(), group, terms)
 
 
 def calls(

@@ -20,8 +20,17 @@ import torch
 from radam.kernels.work import Columns, Work, columns
 from radam.state import MOMENTS, STEP, TENSORS
 
-Key = tuple[str, torch.device, torch.dtype, bool]
-"""What must be alike in one list: the kernel, the device, the dtype of the moments, and whether they are small."""
+
+class Key(NamedTuple):
+    """What must be alike in one list."""
+
+    kernel: str
+    device: torch.device
+    dtype: torch.dtype
+    """Of the moments."""
+    aligned: bool
+    """Whether fused can take them as they lie."""
+    small: bool
 
 
 class Recalled(NamedTuple):
@@ -43,7 +52,7 @@ class Recalled(NamedTuple):
 
 
 class Settled:
-    """The verdict on some parameters, of which each has been checked and can be stepped by a list kernel as it lies.
+    """The verdict on some parameters, of which each has been checked and can be stepped by a list kernel.
 
     Args:
         works: the parameters' own tensors, as they have been checked.

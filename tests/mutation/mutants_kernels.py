@@ -1010,8 +1010,8 @@ dispatch(
     "Of parameters of several dtypes only the first list is stepped.",
     by_default(start=(torch.ones(2, dtype=torch.float64), torch.ones(2))),
     (
-        "            run(lambda direct: foreach.apply(step, direct, group, terms), works, has_arithmetic_dtype)\n",
-        "            run(lambda direct: foreach.apply(step, direct, group, terms), works, has_arithmetic_dtype)\n        break\n",
+        "        _apply_to_list(step, kernel, dtype, works, group, terms)\n",
+        "        _apply_to_list(step, kernel, dtype, works, group, terms)\n        break\n",
     ),
 )
 
