@@ -122,8 +122,10 @@ class Rounding:
                     error = error + np.abs(probe.vector(name) - value)
                 if name in before:
                     # An input that goes two ways may cancel in the result, but its roundings do not; and a moving
-                    # average by lerp is off by its own last unit, however small its decay rate.
-                    error = error + OPERATIONS * self._arithmetic("unit_roundoff") * np.abs(before[name])
+                    # average by lerp is off by its own last unit, however small its decay rate: by that of what it
+                    # may have been, as a probe whose decay rate is lost in rounding does not show that.
+                    largest = np.abs(before[name]) + self.uncertain.get(name, 0.0)
+                    error = error + OPERATIONS * self._arithmetic("unit_roundoff") * largest
                 if name == "param":
                     error = error + self.scalars * np.abs(value - before[name])
                     # Each of the two is rounded into its storage.

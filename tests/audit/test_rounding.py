@@ -124,3 +124,23 @@ def test_following_changes_nothing() -> None:
         other.step()
     assert torch.equal(params[0], alone[0])
     assert optimizer.state[params[0]]["step"] == 4
+
+
+@pytest.mark.parametrize("orders", [("lerp", "plain"), ("plain", "lerp")], ids="-".join)
+@pytest.mark.parametrize("beta1", [1e-16, 1e-9])
+@FULL
+def test_zero_gradients_at_a_decay_rate_that_lerp_rounds_away(
+    dtype: torch.dtype, beta1: float, orders: tuple[str, str]
+) -> None:
+    """1 - b1 is 1 in the arithmetic: lerp forgets m at once, the products keep b1 m, and b1^2 m after two zeros."""
+    params = [torch.nn.Parameter(torch.ones(3, dtype=dtype)) for _ in range(2)]
+    first, second = (Recipe([param], order) for param, order in zip(params, orders, strict=True))
+    for recipe in (first, second):
+        recipe.param_groups[0]["betas"] = (beta1, 0.99)
+    rounding = Rounding(Side(params[:1], [first]), 0.99)
+    for size in (1.0, 0.5, 0.0, 0.0, 0.0, 1.0):
+        for param in params:
+            param.grad = torch.full_like(param, size)
+        expected = rounding.step(first.step)
+        second.step()
+        assert compare("m", Side(params[1:], [second]).vector("m"), expected["m"]).passed
