@@ -225,17 +225,24 @@ def check_gradients_of_every_size(run: Run) -> None:
 
 @numbers.check("dtype", oracle=True, examples=0.1, dtypes=REAL)
 def check_defaults(run: Run) -> None:
-    """Without any options, the optimizer does what the oracle does without any."""
+    """Without any options, and with one alone, the optimizer does what the oracle does with the same."""
     try:
         run.oracle({})
         run.subject.build([torch.nn.Parameter(torch.zeros(2))], {})
     except TypeError as error:
         raise Skipped(f"has no defaults: {error}") from None
-    run.make([run.numbers((4,))], {})
-    lockstep = run.follow()
-    for _ in range(8):
-        run.give([run.gradient((4,), ("normal", "tiny"))])
-        run.judged_step(lockstep)
+    drawn = run.hyperparameters()
+    one = run.draw(st.sampled_from(sorted(drawn)), "option") if drawn else None
+    alone: list[dict[str, Any]] = [{}, {one: drawn[one]} if one else {}]
+    if isinstance(drawn.get("weight_decay"), float):
+        # How it decays is another option's default.
+        alone.append({"weight_decay": 0.1})
+    for options in alone:
+        run.make([run.numbers((4,))], options)
+        lockstep = run.follow()
+        for _ in range(8):
+            run.give([run.gradient((4,), ("normal", "tiny"))])
+            run.judged_step(lockstep)
 
 
 def _well_conditioned(run: Run, options: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import CodeType
+
 import torch
 from hypothesis import strategies as st
 
@@ -253,9 +255,8 @@ def check_steps_are_counted_by_numbers_too(run: Run) -> None:
     first = run.optimizer().state[run.params()[0]]
     if not isinstance(first.get("step"), torch.Tensor):
         raise Skipped("the state has no tensor called 'step'")
-    known = [cls for cls in type(run.optimizer()).__mro__ if cls.__module__.startswith(("torch.optim", "radam"))]
-    if set(known) <= {torch.optim.Optimizer}:
-        raise Skipped("no older version is known that kept a number")
+    if not any("step" in code.co_consts for code in _of_setstate(run)):
+        raise Skipped("its __setstate__ knows of no older version that kept a number")
     run.script.do(
         "saved = copy.deepcopy(optimizer.state_dict())\n"
         "for entry in saved['state'].values():\n    entry['step'] = int(entry['step'])"
@@ -266,6 +267,32 @@ def check_steps_are_counted_by_numbers_too(run: Run) -> None:
         run.drive(1, "other")
         for i in range(len(run.params())):
             run.same(f"other_params[{i}]", f"params[{i}]", f"param {i} after loading a plain step")
+
+
+def _of_setstate(run: Run) -> list[CodeType]:
+    """The code by which an optimizer's classes, other than torch's base class, make up for what a file lacks."""
+    own = [vars(cls).get("__setstate__") for cls in type(run.optimizer()).__mro__ if cls is not torch.optim.Optimizer]
+    return [code for function in own if isinstance(code := getattr(function, "__code__", None), CodeType)]
+
+
+@state.check(examples=0.05)
+def check_a_file_from_before_an_option(run: Run) -> None:
+    """A state_dict without switches that are off by default loads, and goes on as with them, where `__setstate__` knows
+    of such."""
+    run.make()
+    if not any("setdefault" in code.co_names for code in _of_setstate(run)):
+        raise Skipped("its __setstate__ fills in no options")
+    run.drive(3)
+    defaults, group = run.optimizer().defaults, run.optimizer().param_groups[0]
+    # Defaults that are asked for in the constructor are the new optimizer's too.
+    off = [name for name, value in defaults.items() if (value is False or value is None) and group.get(name) is value]
+    run.script.do(
+        "saved = copy.deepcopy(optimizer.state_dict())\n"
+        f"for group in saved['param_groups']:\n    for name in {off!r}:\n        del group[name]"
+    )
+    run.twin()
+    run.script.do("other.load_state_dict(saved)")
+    _goes_on(run, f"after loading without {', '.join(off)}")
 
 
 FAR = (2**8, 2**11, 2**16, 2**20)

@@ -33,12 +33,14 @@ OTHERS: Mapping[str, Callable[[], Subject]] = {
     "first_adaptive_step": lambda: replace(radam_subject(), supports=SUPPORTS),
     "a_threshold_that_is_met": lambda: replace(radam_subject(), supports=SUPPORTS),
     "steps_are_counted_by_numbers_too": lambda: replace(_torch_adam(), supports=SUPPORTS),
+    "a_file_from_before_an_option": lambda: replace(_torch_adam(), supports=SUPPORTS),
 }
 """Right optimizers for checks that do not apply to Plain."""
 SKIPPED = {
     "first_adaptive_step": "the oracle takes one branch only",
     "a_threshold_that_is_met": "the oracle takes no threshold",
-    "steps_are_counted_by_numbers_too": "no older version is known that kept a number",
+    "steps_are_counted_by_numbers_too": "its __setstate__ knows of no older version that kept a number",
+    "a_file_from_before_an_option": "its __setstate__ fills in no options",
 }
 """Why checks are skipped on Plain in every setting."""
 AS_PROGRAM = ("every_step", "transient_memory")

@@ -645,6 +645,15 @@ class CountsByTensorsOnly(torch.optim.Adam):
         super().__setstate__(state)
 
 
+class FillsInOneOption(torch.optim.Adam):
+    """Of the options that an old file lacks one is filled in."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        torch.optim.Optimizer.__setstate__(self, state)
+        for group in self.param_groups:
+            group.setdefault("amsgrad", False)
+
+
 # Memory
 
 
@@ -811,10 +820,10 @@ def _like_radam(optimizer: type[torch.optim.Optimizer]) -> Subject:
     return replace(radam_subject(), name=name, build=family.build, call=family.call, supports=SUPPORTS)
 
 
-def _by_tensors_only() -> Subject:
+def _like_adam(cls: type[torch.optim.Adam]) -> Subject:
     subject = torch_subject(torch.optim.Adam, "")
     assert subject is not None
-    return subject_of(CountsByTensorsOnly, oracle=subject.oracle, hyperparameters=subject.hyperparameters)
+    return subject_of(cls, oracle=subject.oracle, hyperparameters=subject.hyperparameters)
 
 
 _NARROW = SUPPORTS - {"half"} | {"narrow_half"}
@@ -915,7 +924,8 @@ WRONG: Mapping[str, Wrong] = {
     "names_in_state_dicts": Wrong(LosesTheNames, "param_names are lost by loading a state_dict without them"),
     "state_follows_its_parameter": Wrong(KeepsAGraph, "previous requires grad"),
     "a_group_added_in_mid_run": Wrong(GroupsOfTheConstructor, "the parameter of a group added after 5 steps = "),
-    "steps_are_counted_by_numbers_too": Wrong(_by_tensors_only(), "param 0 after loading a plain step = "),
+    "steps_are_counted_by_numbers_too": Wrong(_like_adam(CountsByTensorsOnly), "param 0 after loading a plain step = "),
+    "a_file_from_before_an_option": Wrong(_like_adam(FillsInOneOption), r"raised KeyError: '\w+'", "KeyError"),
     "far_steps_are_counted": Wrong(CountsInBfloat16, "step of param 0 after 257 steps is not 257"),
     "state_does_not_grow": Wrong(AnEntryPerStep, "the entries of state and groups after 20 steps = "),
     "nothing_is_kept_of_each_step": Wrong(
