@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from radam.audit import Subject
-from radam.audit.auditing import carry_out, plan, prepared
+from radam.audit.auditing import carry_out, plan, prepared, resolved
 from radam.audit.capabilities import Capabilities
 from radam.audit.checks import Check, Missing, all_checks
 from radam.audit.report import Entry
@@ -188,3 +188,9 @@ def test_another_right_one_passes(name: str) -> None:
 
 def test_what_is_skipped_on_plain_is_run_on_another() -> None:
     assert set(SKIPPED) == set(OTHERS)
+
+
+def test_a_maximum_that_is_kept_but_not_used_may_stay_as_it_is() -> None:
+    subject = replace(resolved("tests.mutation.variants:maximum_always_there"), supports=SUPPORTS)
+    entries = entries_on(prepared(subject, torch.device("cpu")), CHECKS["a_nan_stays_in_its_element"])
+    assert {entry.status for entry in entries} - {"skipped"} == {"passed"}
