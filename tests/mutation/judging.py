@@ -100,17 +100,41 @@ def subject_of(name: str) -> Subject:
     return replace(resolved(where), expected_failures=EXPECTED.get(name, {}))
 
 
-def rounds(capabilities: Capabilities, base: str, quick: bool, part: str = "") -> Iterator[tuple[int, Iterator[Plan]]]:
-    """The checks of a subject with few examples; if not quick, with more, then of compiled steps, which take long."""
+NEAR = {
+    "radam.kernels.loop": frozenset({"loop", "differentiable"}),
+    "radam.kernels.foreach": frozenset({"foreach"}),
+    "radam.kernels.fused": frozenset({"default", "fused"}),
+    "radam.kernels.capturable": frozenset({"capturable"}),
+    "radam.kernels.settled": frozenset({"default"}),
+}
+"""The implementations by which a module's mistakes show: they come first."""
+
+
+def rounds(
+    capabilities: Capabilities, base: str, quick: bool, part: str = "", whole: bool = False
+) -> Iterator[tuple[int, Iterator[Plan]]]:
+    """The checks of a subject with few examples; if not quick, with more, then of compiled steps, which take long.
+
+    The first round is one with all of them, if it is wanted `whole`.
+    """
     subject = capabilities.subject
     supports = frozenset(filter(capabilities.has, ONE_PATH if is_plain(base) else NOT_COMPILED))
     not_compiled = Capabilities(replace(subject, supports=supports), capabilities.device)
+    near = NEAR.get(base, frozenset())
+
+    def among(capabilities: Capabilities, wanted: Callable[[str], bool]) -> Iterator[Plan]:
+        return (each for each in plan(capabilities, checks) if wanted(getattr(each.setting, "implementation", "")))
+
     # The first finds most; then those about the part; what has few settings is soon done.
     about = {check.name for group in groups() if group.title == CHECKS_ABOUT.get(part) for check in group.checks}
     checks = sorted(
         chosen(None), key=lambda check: (check.name != "every_step", check.name not in about, len(check.each))
     )
-    yield FEW, plan(not_compiled, checks)
+    if near and not whole:
+        yield FEW, among(not_compiled, lambda implementation: implementation in near)
+        yield FEW, among(not_compiled, lambda implementation: implementation not in near)
+    else:
+        yield FEW, plan(not_compiled, checks)
     if quick:
         return
     yield MAX_EXAMPLES, plan(not_compiled, checks)
@@ -161,7 +185,7 @@ def by_audit(
     found: Found | None = None
     first: dict[str, str] = {}
     on_base = 0.0
-    for max_examples, planned_checks in rounds(capabilities, base, quick, part):
+    for max_examples, planned_checks in rounds(capabilities, base, quick, part, whole=matrix):
         row: dict[str, str] = {}
         for planned in planned_checks:
             check = planned.check.name

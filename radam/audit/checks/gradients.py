@@ -210,6 +210,29 @@ def check_conjugated_gradients(run: Run) -> None:
             raise Skipped(f"conjugated gradients are refused: {error}") from None
 
 
+@gradients.check("dtype", "implementation", examples=0.1, dtypes=(torch.float32, torch.float64), compiled=False)
+def check_negated_gradients(run: Run) -> None:
+    """A gradient that is a negated view, as the imaginary part of a conjugated one, is its value; or it is refused."""
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    options = run.hyperparameters()
+    run.make(values, options)
+    run.make(values, options, name="other")
+    for _ in range(ACROSS):
+        gradients = [run.gradient(value.shape) for value in values]
+        run.give(gradients)
+        run.give([-gradient for gradient in gradients], "other_params")
+        run.script.do(
+            "for param in other_params:\n"
+            "    param.grad = torch.complex(torch.zeros_like(param.grad), param.grad).conj().imag"
+        )
+        try:
+            run.compared_step(["other"], "other_params", "negated gradients")
+        except RuntimeError as error:
+            if "neg" not in str(error):
+                raise
+            raise Skipped(f"negated gradients are refused: {error}") from None
+
+
 @gradients.check("implementation", needs=("elementwise",), examples=0.1)
 def check_a_nan_stays_in_its_element(run: Run) -> None:
     """A NaN in one element of a gradient reaches its own element, and no other."""

@@ -34,6 +34,7 @@ OTHERS: Mapping[str, Callable[[], Subject]] = {
     "a_threshold_that_is_met": lambda: replace(radam_subject(), supports=SUPPORTS),
     "steps_are_counted_by_numbers_too": lambda: replace(_torch_adam(), supports=SUPPORTS),
     "a_file_from_before_an_option": lambda: replace(_torch_adam(), supports=SUPPORTS),
+    "derivatives_by_the_learning_rate": lambda: replace(_torch_adam(), supports=SUPPORTS),
 }
 """Right optimizers for checks that do not apply to Plain."""
 SKIPPED = {
@@ -41,6 +42,7 @@ SKIPPED = {
     "a_threshold_that_is_met": "the oracle takes no threshold",
     "steps_are_counted_by_numbers_too": "its __setstate__ knows of no older version that kept a number",
     "a_file_from_before_an_option": "its __setstate__ fills in no options",
+    "derivatives_by_the_learning_rate": "lr takes no part in what autograd records",
 }
 """Why checks are skipped on Plain in every setting."""
 AS_PROGRAM = ("every_step", "transient_memory")

@@ -416,6 +416,13 @@ class ReadsAsItLies(Plain):
         super().update(param, grad.conj() if grad.is_conj() else grad, state, group)
 
 
+class ReadsTheSignAsItLies(Plain):
+    """Gradients are read as they lie in memory, where a negated view is not negated."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, -grad if grad.is_neg() else grad, state, group)
+
+
 class NanIsZero(Plain):
     """An element that is NaN starts again from 0."""
 
@@ -814,6 +821,20 @@ class CutsTheGraph(Plain):
         return m, v.detach()
 
 
+class HalfOfTheRate(torch.optim.Adam):
+    """Half of a tensor lr is a constant to autograd."""
+
+    def step(self, closure: Any = None) -> Any:
+        given = [group["lr"] for group in self.param_groups]
+        for group in self.param_groups:
+            lr = group["lr"]
+            group["lr"] = 0.5 * lr + 0.5 * lr.detach() if isinstance(lr, Tensor) else lr
+        loss = super().step(closure)
+        for group, lr in zip(self.param_groups, given, strict=True):
+            group["lr"] = lr
+        return loss
+
+
 def _like_radam(optimizer: type[torch.optim.Optimizer]) -> Subject:
     family = Family(optimizer, radam.WeightDecay)
     name = f"{__name__}:{optimizer.__name__}"
@@ -896,6 +917,7 @@ WRONG: Mapping[str, Wrong] = {
     "gradients_are_not_written_to": Wrong(ClipsInPlace, "the gradient of param 0 after a step = "),
     "state_is_not_the_gradients_memory": Wrong(KeepsTheGradient, "previous_grad of param 0 after the gradient was "),
     "gradients_in_one_buffer": Wrong(ReadsAGradientOnce, rf"gradients in one buffer: param{_NUMBER}"),
+    "negated_gradients": Wrong(ReadsTheSignAsItLies, rf"negated gradients: param{_NUMBER}"),
     "conjugated_gradients": Wrong(ReadsAsItLies, rf"conjugated gradients: param{_NUMBER}"),
     "a_nan_parameter_stays_nan": Wrong(NanIsZero, "an element that was NaN has become a number"),
     "a_nan_stays_in_its_element": Wrong(TimesAMean, "a NaN in one element has spread to others"),
@@ -947,4 +969,7 @@ WRONG: Mapping[str, Wrong] = {
     "a_new_learning_rate_counts": Wrong(LrOfTheConstructor, "an lr of 0.5 in place of 0 has not moved the parameter"),
     "grad_scaler": Wrong(ClaimsToUnscale, "param 0 with a GradScaler = "),
     "derivatives_of_steps": Wrong(CutsTheGraph, "derivatives of two steps: ", "GradcheckError"),
+    "derivatives_by_the_learning_rate": Wrong(
+        _like_adam(HalfOfTheRate), "derivatives of 2 steps by lr: Jacobian mismatch", "GradcheckError"
+    ),
 }
