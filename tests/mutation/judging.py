@@ -113,7 +113,7 @@ NEAR = {
 def rounds(
     capabilities: Capabilities, base: str, quick: bool, part: str = "", whole: bool = False
 ) -> Iterator[tuple[int, Iterator[Plan]]]:
-    """The checks of a subject with few examples; if not quick, with more, then of compiled steps, which take long.
+    """The checks of a subject with few examples; if not quick, of compiled steps too, then with more examples.
 
     The first round is one with all of them, if it is wanted `whole`.
     """
@@ -137,14 +137,9 @@ def rounds(
         yield FEW, plan(not_compiled, checks)
     if quick:
         return
-    yield MAX_EXAMPLES, plan(not_compiled, checks)
     if not is_plain(base):
-        compiled = (
-            planned
-            for planned in plan(capabilities, checks)
-            if isinstance(planned.setting, Setting) and planned.setting.implementation == "compiled"
-        )
-        yield FEW, compiled
+        yield FEW, among(capabilities, lambda implementation: implementation == "compiled")
+    yield MAX_EXAMPLES, plan(not_compiled, checks)
 
 
 @functools.cache
