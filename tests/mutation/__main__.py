@@ -41,7 +41,7 @@ def misjudged(one: Verdict) -> str:
 
 def describe(one: Verdict) -> str:
     """A line on a verdict."""
-    found = [f"{found.seconds:6.1f} s {found.by}" for found in (one.audit, one.suite) if found]
+    found = [f"{found.seconds:6.1f} s {found.by}" for found in (one.audit, one.suite, one.own) if found]
     return f"{'found' if one.found else 'passed':7} {one.name:45} {'; '.join(found)}{one.trouble and ' TROUBLE'}"
 
 

@@ -1,10 +1,13 @@
-"""The two judges of an optimizer: radam.audit's checks, and the tests of a RAdam in tests/subject."""
+"""The judges of an optimizer: radam.audit's checks, the tests of a RAdam, and those of a module of radam's."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import io
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +22,10 @@ from radam.audit.auditing import MAX_EXAMPLES, Plan, carry_out, chosen, judged, 
 from radam.audit.capabilities import CAPABILITIES, SWITCHES, Capabilities
 from radam.audit.checks import groups
 from radam.audit.run import Setting
+from tests.mutation.automatic.mutations import ROOT
+from tests.mutation.automatic.order import tests_of
 from tests.mutation.catalogue import BY_NAME
-from tests.mutation.mutant import LIKE, base_module, judged_as
+from tests.mutation.mutant import LIKE, Mutant, base_module, judged_as, origin, patched_source
 from tests.mutation.variants import VARIANTS
 
 RIGHT = {
@@ -61,6 +66,8 @@ class Verdict:
     part: str
     audit: Found | None = None
     suite: Found | None = None
+    own: Found | None = None
+    """By the tests of the module, if it is one of radam's."""
     asked: tuple[str, ...] = ()
     """The judges that were asked and came to an end."""
     row: dict[str, str] = field(default_factory=dict)
@@ -70,7 +77,7 @@ class Verdict:
     @property
     def found(self) -> bool:
         """Whether a judge has found it out."""
-        return self.audit is not None or self.suite is not None
+        return any((self.audit, self.suite, self.own))
 
 
 CHECKS_ABOUT = {
@@ -279,6 +286,47 @@ def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
     return None
 
 
+_IN_A_PROCESS = """
+import contextlib, io, json, sys
+from tests.mutation.automatic.running import run_tests, serve
+
+given = json.load(sys.stdin)
+with contextlib.redirect_stdout(io.StringIO()):
+    serve(given["file"], given["source"])
+    killer = run_tests(given["tests"])
+print(json.dumps(killer and [killer.by, killer.why]))
+"""
+
+
+def _file(module: str) -> str:
+    """The file of a module of radam's, from the root of the repository."""
+    path = ROOT.joinpath(*module.split("."))
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).relative_to(ROOT).as_posix()
+
+
+def by_own_tests(mutant: Mutant) -> Found | None:
+    """Run the tests of a module of radam's on a mutant of it, until one fails.
+
+    Raises:
+        RuntimeError: they ended otherwise than by passed or failed tests.
+    """
+    started = time.perf_counter()
+    file = _file(mutant.base)
+    # The examples in a docstring are not tests.
+    tests = [name for name in tests_of(file) if name != file]
+    done = subprocess.run(
+        [sys.executable, "-c", _IN_A_PROCESS],
+        input=json.dumps({"file": file, "source": patched_source(mutant), "tests": tests}),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the tests of {file} came to no end: {done.stderr.strip().splitlines()[-1:]}")
+    killer = json.loads(done.stdout.splitlines()[-1])
+    return Found(*killer, time.perf_counter() - started) if killer else None
+
+
 def verdict(name: str, matrix: bool = False, quick: bool = False, soon: bool = False) -> Verdict:
     """Let the judges judge a mutant, or a right optimizer; if `soon`, no audit of what the tests have found."""
     mutant = BY_NAME.get(name)
@@ -289,10 +337,13 @@ def verdict(name: str, matrix: bool = False, quick: bool = False, soon: bool = F
         where = RIGHT.get(name, f"tests.mutation.wrong:{name}")
         result.suite = by_suite(where, ordered_tests(result.part))
         result.asked = ("suite",)
+    elif mutant and origin(base) == "radam":
+        result.own = by_own_tests(mutant)
+        result.asked = ("own",)
     if soon and result.found:
         return result
     # Where the tests judge too, few examples are enough: a whole audit of each mutant that it cannot find takes hours.
-    few = quick or (is_radam and mutant is not None)
+    few = quick or (mutant is not None and bool(result.asked))
     result.audit, result.row = by_audit(functools.partial(subject_of, name), result.base, matrix, few, result.part)
     result.asked = ("audit", *result.asked)
     return result
@@ -305,6 +356,12 @@ def read(verdicts: Sequence[Mapping[str, Any]]) -> list[Verdict]:
         return None if value is None else Found(**value)
 
     return [
-        Verdict(**{**one, "audit": found(one["audit"]), "suite": found(one["suite"]), "asked": tuple(one["asked"])})
+        Verdict(
+            **{
+                **one,
+                **{judge: found(one.get(judge)) for judge in ("audit", "suite", "own")},
+                "asked": tuple(one["asked"]),
+            }
+        )
         for one in verdicts
     ]

@@ -780,6 +780,8 @@ capturable(
 # More than fits into one batch of copies.
 BIG = torch.linspace(-1.0, 1.0, 700_001).bfloat16()
 EDGES = some_elements(0, 1, 524_287, 524_288, 524_289, 600_000, 699_999, 700_000)
+# Cut along its rows, as its gradient lies in another order of memory.
+ROWS = torch.linspace(-1.0, 1.0, 837 * 837).reshape(837, 837).bfloat16()
 W_GRADIENT = "work = work._replace(grad=work.grad.to(work.param.dtype).resolve_conj()).each(as_real)"
 W_NEGATIVE = "return work._replace(grad=work.grad.resolve_neg()) if work.grad.is_neg() else work"
 W_ALIGNED = "return is_dense(work.param) and all(tensor.stride() == strides for tensor in tensors)"
@@ -795,13 +797,13 @@ work(
 work(
     "in_work_last_part_lost",
     "The last part of a large half tensor is not stepped.",
-    by_foreach(2, start=(BIG,), lr=0.1, watch=EDGES),
+    by_foreach(2, start=(ROWS,), lr=0.1, grads=transposed, watch=EDGES),
     (W_START, "for start in range(0, max(1, length - rows), rows):"),
 )
 work(
     "in_work_last_element_twice",
     "The last element of a large half tensor is stepped twice.",
-    by_foreach(2, start=(BIG,), lr=0.1),
+    by_foreach(2, start=(ROWS,), lr=0.1, grads=transposed),
     (W_START, "for start in (*range(0, length, rows), length - 1):"),
 )
 work(

@@ -10,8 +10,12 @@ from tests.mutation.judging import Found, Verdict
 from tests.mutation.mutant import origin
 
 Judge = Callable[[Verdict], Found | None]
-JUDGES: dict[str, Judge] = {"audit": lambda verdict: verdict.audit, "suite": lambda verdict: verdict.suite}
-COMMANDS = {"audit": "radam-audit", "suite": "pytest --subject"}
+JUDGES: dict[str, Judge] = {
+    "audit": lambda verdict: verdict.audit,
+    "suite": lambda verdict: verdict.suite,
+    "own": lambda verdict: verdict.own,
+}
+COMMANDS = {"audit": "radam-audit", "suite": "pytest --subject", "own": "pytest tests/core"}
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -28,11 +32,13 @@ def _share(verdicts: Iterable[Verdict], judge: str) -> str:
 def scores(verdicts: Sequence[Verdict]) -> str:
     """Markdown: how many wrong optimizers each judge found, by what is mutated and by part, and in what time."""
     wrong = [verdict for verdict in verdicts if verdict.part != "right"]
-    lines = ["| wrong | mutants | by either | by `radam-audit` | by `pytest --subject` |", "|---|--:|--:|--:|--:|"]
+    lines = [f"| wrong | mutants | found | {' | '.join(f'by `{command}`' for command in COMMANDS.values())} |"]
+    lines.append("|---" + "|--:" * (2 + len(COMMANDS)) + "|")
 
     def line(title: str, members: Sequence[Verdict]) -> str:
         found = sum(verdict.found for verdict in members)
-        return f"| {title} | {len(members)} | {found} | {_share(members, 'audit')} | {_share(members, 'suite')} |"
+        shares = " | ".join(_share(members, judge) for judge in JUDGES)
+        return f"| {title} | {len(members)} | {found} | {shares} |"
 
     bases = list(dict.fromkeys(origin(verdict.base) for verdict in wrong))
     lines += [line(f"`{base}`", [verdict for verdict in wrong if origin(verdict.base) == base]) for base in bases]
@@ -42,7 +48,7 @@ def scores(verdicts: Sequence[Verdict]) -> str:
     lines += ["| seconds until found | median | 95 of 100 | most |", "|---|--:|--:|--:|"]
     each = [{judge: found.seconds for judge, look in JUDGES.items() if (found := look(one))} for one in wrong]
     rows = {f"`{COMMANDS[judge]}`": [seconds[judge] for seconds in each if judge in seconds] for judge in JUDGES}
-    rows["the sooner of both"] = [min(seconds.values()) for seconds in each if seconds]
+    rows["the soonest"] = [min(seconds.values()) for seconds in each if seconds]
     for title, seconds in rows.items():
         if seconds:
             shown = (statistics.median(seconds), quantile(seconds, 0.95), max(seconds))

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from reference import n_eff, rho_t
+from reference import n_eff, rho_inf, rho_t
 from reference.ema import SecondMoment, psi_moments, psi_variances, r_true
 
 INF = math.inf
@@ -223,7 +223,8 @@ def test_quantiles_invert_the_cdf(beta2: float, t: float, mu: float, data: st.Da
     q = law.quantile(p)
     # the contour begins where the integrand is up to e^3 = 20 times what it integrates to; the density is below 0.5/sd,
     # and x is rounded
-    relative_sd = math.sqrt(2 * (1 + 2 * mu * mu) / (1 + mu * mu) ** 2 / n_eff(min(t, 10**4), beta2))
+    effective = rho_inf(beta2) if t == INF else n_eff(int(t), beta2)
+    relative_sd = math.sqrt(2 * (1 + 2 * mu * mu) / (1 + mu * mu) ** 2 / effective)
     tolerance = 1e-12 + 20 * 0.5 * 2.0**-53 / relative_sd
     assert np.max(np.abs(law.cdf(q) - p)) < tolerance
 

@@ -277,8 +277,7 @@ def _of_setstate(run: Run) -> list[CodeType]:
 
 @state.check(examples=0.05)
 def check_a_file_from_before_an_option(run: Run) -> None:
-    """A state_dict without switches that are off by default loads, and goes on as with them, where `__setstate__` knows
-    of such."""
+    """A state_dict without switches that are off by default goes on as with them, if `__setstate__` knows of such."""
     run.make()
     if not any("setdefault" in code.co_names for code in _of_setstate(run)):
         raise Skipped("its __setstate__ fills in no options")
