@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import pickle
 from typing import Any
@@ -461,3 +462,36 @@ def test_every_configuration_in_lock_step(name: str, dtype: torch.dtype) -> None
         set_gradients(params, step)
         lockstep.step()
     assert lockstep.record.unjudged == 0
+
+
+class HalfTheGradient:
+    """A decay of one's own: it shrinks the parameter in place, and returns another gradient."""
+
+    def defaults(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, param: torch.Tensor, grad: torch.Tensor, group: Any) -> torch.Tensor:
+        param.mul_(0.75)
+        return 0.5 * grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.complex128])
+@pytest.mark.parametrize(
+    "build", [radam.RAdam, functools.partial(radam.Adam, variance_warmup=3)], ids=["RAdam", "Adam-2k"]
+)
+def test_what_a_decay_of_ones_own_does_and_returns_is_used(build: Any, dtype: torch.dtype) -> None:
+    """As by the loop, in each kind of step."""
+    start = torch.linspace(-1, 1, 5).to(dtype)
+    optimizers = [
+        build(
+            [torch.nn.Parameter(start.clone())], lr=0.1, betas=(0.9, 0.99), weight_decay=HalfTheGradient(), **switches
+        )
+        for switches in ({"capturable": True}, {"foreach": False})
+    ]
+    for optimizer in optimizers:
+        run(optimizer, 9)
+    by_tensors, by_loop = ([*params_of(each), *each.state[params_of(each)[0]].values()] for each in optimizers)
+    for one, other in zip(by_tensors, by_loop, strict=True):
+        if isinstance(other, torch.Tensor):
+            # Nine steps of a few roundings each; a gradient of twice the size would double m.
+            assert torch.allclose(one, other, rtol=64 * torch.finfo(other.dtype).eps, atol=0)
