@@ -305,15 +305,15 @@ def _file(module: str) -> str:
 
 
 def by_own_tests(mutant: Mutant) -> Found | None:
-    """Run the tests of a module of radam's on a mutant of it, until one fails.
+    """Run the tests of a module of radam's on a mutant of it, then all others of radam, until one fails.
 
     Raises:
         RuntimeError: they ended otherwise than by passed or failed tests.
     """
     started = time.perf_counter()
     file = _file(mutant.base)
-    # The examples in a docstring are not tests.
-    tests = [name for name in tests_of(file) if name != file]
+    # The examples in a docstring are not tests. What is asked of any RAdam is asked of radam's.
+    tests = [*(name for name in tests_of(file) if name != file), *ordered_tests(), "tests/core"]
     done = subprocess.run(
         [sys.executable, "-c", _IN_A_PROCESS],
         input=json.dumps({"file": file, "source": patched_source(mutant), "tests": tests}),

@@ -15,7 +15,7 @@ JUDGES: dict[str, Judge] = {
     "suite": lambda verdict: verdict.suite,
     "own": lambda verdict: verdict.own,
 }
-COMMANDS = {"audit": "radam-audit", "suite": "pytest --subject", "own": "pytest tests/core"}
+COMMANDS = {"audit": "radam-audit", "suite": "pytest --subject", "own": "pytest"}
 
 
 def quantile(values: Sequence[float], share: float) -> float:
