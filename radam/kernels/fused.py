@@ -113,10 +113,11 @@ def _decay(factor: float, size: float) -> float:
 
 def _propagate_nan(tensors: Columns) -> None:
     """The kernel's own maximum of s and NaN is s, on a CPU in elements beyond the last whole vector."""
-    largest, exp_avg_sqs = tensors.max_exp_avg_sqs, tensors.exp_avg_sqs
+    pairs = list(zip(tensors.max_exp_avg_sqs, tensors.exp_avg_sqs, strict=True))
     if tensors.params[0].is_cpu:
-        largest, exp_avg_sqs = list(map(_end, largest)), list(map(_end, exp_avg_sqs))
-    torch._foreach_maximum_(largest, exp_avg_sqs)
+        pairs = [(_end(s), _end(v)) for s, v in pairs if s.numel() % _VECTOR]
+    if pairs:
+        torch._foreach_maximum_([s for s, _ in pairs], [v for _, v in pairs])
 
 
 def _end(tensor: torch.Tensor) -> torch.Tensor:

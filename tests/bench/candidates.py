@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import sys
+import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,17 +42,14 @@ def _pytorch_optimizer() -> Build | None:
 
 
 def _timm() -> Build | None:
-    """Its RAdamLegacy, loaded by itself: the rest needs a torchvision that fits torch."""
-    source = next(iter(sorted(CACHE.glob("timm-*/timm/optim/radam.py"))), None)
-    return None if source is None else _load(source)
-
-
-def _load(source: Path) -> Build:
-    spec = importlib.util.spec_from_file_location("timm_radam", source)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Its RAdamLegacy, without the rest of timm, which needs a torchvision that fits torch."""
+    folder = next(iter(sorted(CACHE.glob("timm-*/timm/optim"))), None)
+    if folder is None:
+        return None
+    package = types.ModuleType("timm_optim")
+    package.__path__ = [str(folder)]
+    sys.modules[package.__name__] = package
+    module = importlib.import_module("timm_optim.radam")
     return lambda params: module.RAdamLegacy(params, lr=1e-3)
 
 
@@ -75,9 +73,3 @@ def candidates(parameters: Set, *, compiled: bool = True) -> dict[str, Build]:
     # The compiler takes minutes where there are many tensors.
     result["torch RAdam, compiled"] = _compiled if compiled and len(parameters.shapes) <= 10 else None
     return {name: build for name, build in result.items() if build is not None}
-
-
-def state_bytes(names: Sequence[str], parameters: Set) -> int:
-    """What the states of some candidates and the parameters take together."""
-    size = torch.finfo(parameters.dtype).bits // 8
-    return parameters.elements * (2 * size + len(names) * 3 * max(size, 4))
