@@ -128,6 +128,8 @@ def plot(all_curves: Sequence[Curve]) -> Any:
         for curve in all_curves:
             if curve.what == what:
                 panel.loglog(curve.sizes, [1e6 * each for each in curve.seconds], marker=".", label=curve.candidate)
+        low, high = panel.get_ylim()
+        panel.set_ylim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
         panel.set_xlabel(what)
         panel.grid(alpha=0.3)
     figure.axes[0].set_ylabel("µs a step, one thread")

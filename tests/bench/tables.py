@@ -101,7 +101,10 @@ def _suite(part: Mapping[str, Any]) -> str:
 
 def readme_table(part: Mapping[str, Any], peaks: Mapping[str, Any] | None) -> str:
     """The table of the README."""
-    text = f"{comparisons(part)}\nTime of an adaptive step, medians of ratios within one run; {_machine(part)}.\n"
+    text = (
+        f"The time of an adaptive step, in times of others, as medians of ratios within one run ({_machine(part)}):\n\n"
+        f"{comparisons(part)}\n"
+    )
     if peaks is not None:
         own = next(memory.Peak(**each) for each in peaks["found"]["peaks"] if each["candidate"] == RADAM)
         text += (
@@ -141,5 +144,6 @@ def plot_of_steps(part: Mapping[str, Any]) -> Any:
     panel.axhline(1.0, color="black", linewidth=0.5)
     panel.set_ylabel("time of a step, in times of\ntorch's fused Adam (one thread)")
     panel.legend(frameon=False, ncols=4, fontsize="small", loc="upper left")
-    panel.set_ylim(top=panel.get_ylim()[1] * 4)
+    # The floor of tiny tensors is far below what any call costs.
+    panel.set_ylim(bottom=0.1, top=panel.get_ylim()[1] * 4)
     return figure
