@@ -49,7 +49,7 @@ def _timm() -> Build | None:
     package = types.ModuleType("timm_optim")
     package.__path__ = [str(folder)]
     sys.modules[package.__name__] = package
-    module = importlib.import_module("timm_optim.radam")
+    module = importlib.import_module(f"{package.__name__}.radam")
     return lambda params: module.RAdamLegacy(params, lr=1e-3)
 
 
