@@ -108,12 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     path.with_suffix(".md").write_text(results(document))
     if "steps" in document:
-        plot_of_steps(document["steps"]).savefig(path.with_name("steps.png"), dpi=120)
+        plot_of_steps(document["steps"]).savefig(
+            path.with_name(path.stem.replace("results", "steps") + ".png"), dpi=120
+        )
         if options.device == "cpu":
             written_between(README, "speed", readme_table(document["steps"], document.get("memory")))
     if "scale" in document:
         curves = [scale.Curve(**each) for each in document["scale"]["found"]]
-        scale.plot(curves).savefig(path.with_name("scale.png"), dpi=120)
+        scale.plot(curves).savefig(path.with_name(path.stem.replace("results", "scale") + ".png"), dpi=120)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from hypothesis import strategies as st
 
@@ -193,26 +195,17 @@ def check_gradients_in_one_buffer(run: Run) -> None:
 @gradients.check("dtype", "implementation", needs=("complex",), examples=0.1, dtypes=(torch.complex64,), compiled=False)
 def check_conjugated_gradients(run: Run) -> None:
     """A gradient that is a conjugated view, as autograd makes them, is its value; or it is refused."""
-    values = [run.numbers((3,)), run.numbers((2, 2))]
-    options = run.hyperparameters()
-    run.make(values, options)
-    run.make(values, options, name="other")
-    for _ in range(ACROSS):
-        gradients = [run.gradient(value.shape) for value in values]
-        run.give([gradient.conj().resolve_conj() for gradient in gradients])
-        run.give(gradients, "other_params")
-        run.script.do("for param in other_params:\n    param.grad = param.grad.conj()")
-        try:
-            run.compared_step(["other"], "other_params", "conjugated gradients")
-        except RuntimeError as error:
-            if "conj" not in str(error):
-                raise
-            raise Skipped(f"conjugated gradients are refused: {error}") from None
+    _as_views(run, "conjugated", "conj", torch.conj, "param.grad.conj()")
 
 
 @gradients.check("dtype", "implementation", examples=0.1, dtypes=(torch.float32, torch.float64), compiled=False)
 def check_negated_gradients(run: Run) -> None:
     """A gradient that is a negated view, as the imaginary part of a conjugated one, is its value; or it is refused."""
+    _as_views(run, "negated", "neg", torch.neg, "torch.complex(torch.zeros_like(param.grad), param.grad).conj().imag")
+
+
+def _as_views(run: Run, kind: str, word: str, undo: Callable[[torch.Tensor], torch.Tensor], view: str) -> None:
+    """Steps on gradients, and on views of what `undo` makes of them: the same numbers, or refused by a word."""
     values = [run.numbers((3,)), run.numbers((2, 2))]
     options = run.hyperparameters()
     run.make(values, options)
@@ -220,17 +213,14 @@ def check_negated_gradients(run: Run) -> None:
     for _ in range(ACROSS):
         gradients = [run.gradient(value.shape) for value in values]
         run.give(gradients)
-        run.give([-gradient for gradient in gradients], "other_params")
-        run.script.do(
-            "for param in other_params:\n"
-            "    param.grad = torch.complex(torch.zeros_like(param.grad), param.grad).conj().imag"
-        )
+        run.give([undo(gradient).resolve_conj() for gradient in gradients], "other_params")
+        run.script.do(f"for param in other_params:\n    param.grad = {view}")
         try:
-            run.compared_step(["other"], "other_params", "negated gradients")
+            run.compared_step(["other"], "other_params", f"{kind} gradients")
         except RuntimeError as error:
-            if "neg" not in str(error):
+            if word not in str(error):
                 raise
-            raise Skipped(f"negated gradients are refused: {error}") from None
+            raise Skipped(f"{kind} gradients are refused: {error}") from None
 
 
 @gradients.check("implementation", needs=("elementwise",), examples=0.1)
