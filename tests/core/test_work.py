@@ -185,12 +185,13 @@ def test_a_step_takes_at_most_16_mib(switches: dict[str, Any], dtype: torch.dtyp
         assert peak_of_a_step(optimizer) <= LARGEST
 
 
-def test_full_precision_by_the_fused_kernel_takes_none() -> None:
-    """Where all lie alike."""
-    optimizer = radam.RAdam([large(torch.float32, False)], **EVERYTHING)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_full_precision_by_the_fused_kernel_takes_none_or_as_little(transposed: bool) -> None:
+    """None where all lie alike; where the gradient does not, copies of parts of it, in float32."""
+    optimizer = radam.RAdam([large(torch.float32, transposed)], **EVERYTHING)
     for _ in range(6):
         optimizer.step()
-    assert peak_of_a_step(optimizer) == 0
+    assert peak_of_a_step(optimizer) <= (4 * module.IN_CACHE if transposed else 0)
 
 
 def test_the_meter_sees_what_a_whole_takes() -> None:
