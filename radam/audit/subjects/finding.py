@@ -12,7 +12,7 @@ from radam.audit.subject import Subject
 from radam.audit.subjects import radam as family_of_radam
 from radam.audit.subjects.classes import class_subject
 from radam.audit.subjects.radam import Family
-from radam.audit.subjects.torch import torch_subject
+from radam.audit.subjects.shipped import of_class as shipped_subject
 
 OWN = "radam:RAdam"
 
@@ -20,7 +20,7 @@ OWN = "radam:RAdam"
 def find(specification: str) -> tuple[Subject, Family | None]:
     """The Subject that MODULE:NAME stands for, with its class where it takes RAdam's constructor.
 
-    Radam's own optimizers, torch's Adam, AdamW and RAdam, and classes with RAdam's constructor come with an oracle.
+    Radam's own optimizers, most of those that are shipped, and classes with RAdam's constructor come with an oracle.
 
     Raises:
         ValueError: it names neither a Subject nor an optimizer class, or one of which too little is known; says why.
@@ -67,4 +67,5 @@ def of_class(
         return replace(family_of_radam.adam_subject(), name=name), None
     if family_of_radam.takes_radams_constructor(optimizer):
         return family_of_radam.from_class(optimizer, module, name), family_of_radam.family(optimizer, module)
-    return torch_subject(optimizer, name) or class_subject(optimizer, name), None
+    known = shipped_subject(optimizer)
+    return (replace(known, name=name) if known else class_subject(optimizer, name)), None

@@ -11,7 +11,7 @@ from hypothesis.strategies import SearchStrategy
 
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Oracle, Subject
-from radam.audit.subjects.classes import FromClass
+from radam.audit.subjects.classes import FromClass, class_subject
 
 _OPTIONS: dict[str, SearchStrategy[Any]] = {
     "lr": st.sampled_from(LR_CORNERS),
@@ -79,3 +79,13 @@ def torch_subject(optimizer: type[torch.optim.Optimizer], name: str, like: str |
         oracle=oracle,
         call=build.call,
     )
+
+
+def subjects() -> list[Subject]:
+    """A Subject for each optimizer of torch.optim."""
+    names = ["ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"]
+    return [
+        torch_subject(cls, f"torch.optim:{name}") or class_subject(cls, f"torch.optim:{name}")
+        for name in names
+        for cls in [getattr(torch.optim, name)]
+    ]

@@ -1,0 +1,1 @@
+"""Optimizers of other packages, a module for each, imported where the package is asked for."""

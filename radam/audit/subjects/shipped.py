@@ -1,0 +1,51 @@
+"""The Subjects that the kit ships, by the package in which their optimizers are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+import torch
+
+from radam.audit.subject import Subject
+
+PACKAGES: dict[str, str] = {
+    "torch": "radam.audit.subjects.torch",
+}
+"""By the name that a package is imported by, the module whose `subjects()` describes its optimizers."""
+
+
+def shipped(package: str) -> list[Subject]:
+    """The Subjects for the optimizers of a package, in the order in which they are reported.
+
+    Raises:
+        ValueError: none is shipped for the package; names those for which there are.
+        ImportError: the package is not installed.
+
+    Example:
+        >>> [subject.name for subject in shipped("torch")][:2]
+        ['torch.optim:ASGD', 'torch.optim:Adadelta']
+    """
+    if package not in PACKAGES:
+        raise ValueError(f"package must be one of {', '.join(map(repr, PACKAGES))}, but is {package!r}")
+    subjects: Callable[[], list[Subject]] = importlib.import_module(PACKAGES[package]).subjects
+    return subjects()
+
+
+def of_class(optimizer: type[torch.optim.Optimizer]) -> Subject | None:
+    """The shipped Subject for an optimizer class; None where there is none.
+
+    Example:
+        >>> of_class(torch.optim.SGD).name
+        'torch.optim:SGD'
+    """
+    package = optimizer.__module__.partition(".")[0]
+    if package not in PACKAGES:
+        return None
+    return next((subject for subject in shipped(package) if _named(subject.name) is optimizer), None)
+
+
+def _named(name: str) -> object:
+    """What MODULE:NAME names."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute, None)
