@@ -23,7 +23,8 @@ import torch
 
 from tests.bench import memory, scale, steps, suite
 from tests.bench.sets import QUICK, SETS
-from tests.bench.tables import README, plot_of_steps, readme_table, results, written_between
+from tests.bench.tables import plot_of_steps, readme_table, results
+from tests.readme import README, written_between
 
 FOLDER = Path(__file__).parent
 PARTS = ("steps", "memory", "suite", "scale")

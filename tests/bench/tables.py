@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tests.bench import memory, scale, steps
 from tests.bench.candidates import ADAM, ADAM_AMSGRAD, DEFAULT, FOREACH, RADAM, RADAM_AMSGRAD
 from tests.bench.steps import FLOOR, Timing
 
-README = Path(__file__).parent.parent.parent / "README.md"
 PICTURE = ("radam", "torch Adam, fused", FOREACH, DEFAULT, "torch RAdam, compiled", "pytorch_optimizer RAdam", FLOOR)
 
 
@@ -111,20 +109,6 @@ def readme_table(part: Mapping[str, Any], peaks: Mapping[str, Any] | None) -> st
             f"Beside parameters, gradients and state a step on {peaks['found']['set']} allocates {own.bytes:,} bytes.\n"
         )
     return text
-
-
-def written_between(path: Path, name: str, text: str) -> None:
-    """Put a text between the marks of a name.
-
-    Raises:
-        ValueError: the file has no such marks.
-    """
-    first, last = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-    before, found, rest = path.read_text().partition(first)
-    _, end, after = rest.partition(last)
-    if not (found and end):
-        raise ValueError(f"{path} must have the lines {first.strip()} and {last.strip()}")
-    path.write_text(before + first + text + last + after)
 
 
 def plot_of_steps(part: Mapping[str, Any]) -> Any:
