@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 import radam
 from radam.audit import Report, audit
-from radam.audit.auditing import chosen, prepared, resolved
+from radam.audit.auditing import chosen, plan, prepared, resolved
 from radam.audit.capabilities import CAPABILITIES, Capabilities
 from radam.audit.checks import all_checks
 from radam.audit.report import Entry
+from radam.audit.run import Setting
 from radam.audit.subjects.classes import hyperparameters_of
 
 CPU = torch.device("cpu")
@@ -331,3 +332,11 @@ def test_radams_own_are_judged_by_exact_scalars(optimizer: type[torch.optim.Opti
     assert subject.scalars == "exact"
     assert subject.expected_failures == {}
     assert prepared(subject, CPU).missing("foreach") is None
+
+
+@pytest.mark.parametrize("name", ["radam:RAdam", "radam:Adam", "radam.audit.subjects.exact:RADAM"])
+def test_every_check_has_a_setting_for_radams_own(name: str) -> None:
+    """Of checks that are never run nothing would be heard."""
+    planned = plan(prepared(resolved(name), CPU), all_checks())
+    carried_out = {each.check.name for each in planned if isinstance(each.setting, Setting)}
+    assert carried_out == {check.name for check in all_checks()}
