@@ -30,6 +30,8 @@ SMALL = 2**15
 DEVICES = ("cpu", "cuda")
 # Elements of the longest vector that a processor has: 2048 bits of float32.
 _VECTOR = 64
+# Elements of which all are compared sooner than a view of some is made.
+_FEW = 2**14
 
 
 def apply(step: Step, works: Sequence[Work], group: dict[str, Any], terms: tuple[float, float]) -> None:
@@ -121,7 +123,9 @@ def _propagate_nan(tensors: Columns) -> None:
 
 
 def _end(tensor: torch.Tensor) -> torch.Tensor:
-    """The last elements of a dense tensor in the order of memory: more than fit into a vector of any processor."""
+    """The last elements of a dense tensor in the order of memory, all of a small one: more than fit into a vector."""
+    if tensor.numel() <= _FEW:
+        return tensor
     count = min(tensor.numel(), _VECTOR)
     return tensor.as_strided((count,), (1,), tensor.storage_offset() + tensor.numel() - count)
 

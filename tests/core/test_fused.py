@@ -188,10 +188,10 @@ def test_parameters_made_in_inference_mode() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("size", [1, 7, 8, 15, 16, 17, 33, 64, 65, 130])
+@pytest.mark.parametrize("size", [1, 7, 8, 15, 16, 17, 33, 64, 65, 130, 2**14, 2**14 + 67])
 def test_the_maximum_keeps_nan_in_every_element(size: int, dtype: torch.dtype) -> None:
     """torch's kernel loses it beyond the last whole vector."""
-    for place in {0, size // 2, size - 1}:
+    for place in {0, size // 2, max(size - 3, 0), size - 1}:
         params = [torch.nn.Parameter(torch.ones(size, dtype=dtype)) for _ in range(2)]
         by_fused = radam.RAdam(params[:1], **ADAPTIVE, amsgrad=True, fused=True)
         by_loop = radam.RAdam(params[1:], **ADAPTIVE, amsgrad=True, foreach=False)

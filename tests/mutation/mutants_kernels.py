@@ -578,7 +578,7 @@ fused(
 fused(
     "in_fused_nan_in_last_element_only",
     "fused restores NaN in AMSGrad's maximum in the very last element only.",
-    by_fused(start=(torch.ones(67, dtype=torch.float64),), amsgrad=True, grads=nan_at(-2)),
+    by_fused(start=(torch.ones(2**14 + 67, dtype=torch.float64),), amsgrad=True, grads=nan_at(-2)),
     ("count = min(tensor.numel(), _VECTOR)", "count = min(tensor.numel(), 1)"),
 )
 fused(
