@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -101,9 +102,15 @@ def arithmetic_of(param: torch.Tensor, narrow: bool = False) -> tuple[Precision,
     return (PRECISIONS["float32"] if storage.unit_roundoff > 2.0**-24 and not narrow else storage), storage
 
 
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor without its history; of a DTensor the part that this process holds."""
+    tensor = tensor.detach()
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
 def flat(tensor: torch.Tensor) -> Array:
     """A tensor's numbers as a new float64 vector; complex ones as pairs of reals."""
-    tensor = tensor.detach().resolve_conj()
+    tensor = local(tensor).resolve_conj()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     return np.array(tensor.to(torch.float64).cpu().reshape(-1).numpy(), copy=True)
@@ -111,6 +118,7 @@ def flat(tensor: torch.Tensor) -> Array:
 
 def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
     """The numbers of several tensors, as :func:`flat` gives them, one after the other."""
+    tensors = list(map(local, tensors))
     parts = [torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in tensors]
     with torch.no_grad():
         joined = torch.cat([part.reshape(-1) for part in parts])
@@ -119,6 +127,7 @@ def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors hold the same numbers, NaN equal to NaN."""
+    a, b = local(a), local(b)
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return bool(torch.equal(a, b)) or bool(np.array_equal(flat(a), flat(b), equal_nan=True))
@@ -261,6 +270,50 @@ class Lockstep:
         self._judge(before)
         return result
 
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[Record]:
+        """Judge each step that the optimizer takes meanwhile, whoever asks for it: a trainer, or a wrapper.
+
+        Example:
+            >>> import torch
+            >>> from radam.audit.subjects.radam import oracle
+            >>> p = torch.nn.Parameter(torch.ones(3))
+            >>> optimizer = torch.optim.RAdam([p])
+            >>> with Lockstep(optimizer, [{"eps": 1e-8, "strict": True}], oracle).watching() as record:
+            ...     p.grad = torch.ones(3)
+            ...     optimizer.step()
+            >>> record.judged
+            9
+        """
+        before: list[_Before] = []
+
+        def prepare(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+            if closure is None:
+                before[:] = self._snapshot()
+                return None
+
+            def evaluate() -> Any:
+                loss = closure()
+                before[:] = self._snapshot()
+                return loss
+
+            return (optimizer, evaluate), {}
+
+        def judge(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            self.record.steps += 1
+            self._judge(before)
+
+        handles = [
+            self.optimizer.register_step_pre_hook(prepare),
+            self.optimizer.register_step_post_hook(judge),
+        ]
+        try:
+            yield self.record
+        finally:
+            for handle in handles:
+                handle.remove()
+
     def _snapshot(self) -> list[_Before]:
         result = []
         for index, group in enumerate(self.optimizer.param_groups):
@@ -268,13 +321,13 @@ class Lockstep:
             for name, param in zip(names, group["params"], strict=True):
                 stored = self.optimizer.state.get(param, {})
                 state = {
-                    symbol: stored[key].clone() if isinstance(stored[key], torch.Tensor) else stored[key]
+                    symbol: local(stored[key]).clone() if isinstance(stored[key], torch.Tensor) else stored[key]
                     for symbol, key in self._names.items()
                     if key in stored
                 }
-                grad = None if param.grad is None else param.grad.detach().clone()
+                grad = None if param.grad is None else local(param.grad).clone()
                 t = self.steps_of(param) + (grad is not None)
-                result.append(_Before(name, index, param, param.detach().clone(), grad, state, t))
+                result.append(_Before(name, index, param, local(param).clone(), grad, state, t))
         return result
 
     def _find(self, message: str, old: _Before, comparison: Comparison | None = None) -> None:
