@@ -230,6 +230,10 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
 
     def _prepared(self, compiling: bool) -> list[capturable.Call]:
         """Check everything, then count the step; take it, but for what is returned: steps by tensors of scalars."""
+        # As torch's fused optimizers do: set by who scales the loss, if a gradient has overflowed.
+        found_inf = getattr(self, "found_inf", None)
+        if found_inf is not None and bool(found_inf):
+            return []
         as_tensors = self.defaults["capturable"] or (compiling and not self._must_run_eagerly())
         read = not self.defaults["capturable"]
         checked: list[tuple[dict[str, Any], dict[str, Any], list[Slot] | kernels.Recalled]] = []
