@@ -328,3 +328,37 @@ def compare(quantity: str, seen: Array, expected: Tracked, storage: Precision | 
         float(error[index]),
         float(ulp.max()),
     )
+
+
+def _folded(values: Array, period: int, choose: np.ufunc) -> Array:
+    """The least or greatest of the values at places that are a number of periods apart."""
+    # Long rows first: NumPy goes through many short ones slowly.
+    for length in (1024 * period, period):
+        if values.size >= 2 * length:
+            whole = values.size // length * length
+            rows, rest = values[:whole].reshape(-1, length), values[whole:]
+            values = choose.reduce(rows, axis=0)
+            values[: rest.size] = choose(values[: rest.size], rest)
+    return values
+
+
+def compare_repeated(quantity: str, seen: Array, expected: Tracked) -> Comparison:
+    """Judge computed values against fewer, which they should be again and again: the last time perhaps not to the end.
+
+    Of each expected value only the smallest and the largest that was computed are judged, as no other is further off.
+    Where one of them is wrong, or anything is not finite, all are judged.
+
+    Example:
+        >>> expected = Tracked(np.array([1.0, 2.0]), 0.1)
+        >>> compare_repeated("param", np.array([1.0, 2.05, 1.0, 2.0, 1.5]), expected).index
+        4
+    """
+    period = expected.value.size
+    if seen.size > 2 * period > 0 and np.isfinite(seen).all():
+        extremes = [_folded(seen, period, np.minimum), _folded(seen, period, np.maximum)]
+        twice = Tracked(np.tile(expected.value, 2), np.tile(expected.error, 2), expected.precision)
+        comparison = compare(quantity, np.concatenate(extremes), twice)
+        if comparison.passed:
+            return comparison
+    value, error = (np.resize(each, seen.shape) for each in (expected.value, expected.error))
+    return compare(quantity, seen, Tracked(value, error, expected.precision))

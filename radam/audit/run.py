@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject, SearchStrategy
 
-from radam.audit.bounds import Comparison, Tracked, compare
+from radam.audit.bounds import Comparison, Tracked, compare_repeated
 from radam.audit.capabilities import HALF, SWITCHES, Capabilities, forget_compiled
 from radam.audit.finding import Finding, Worst
 from radam.audit.lockstep import Discrepancy, Lockstep, Record, arithmetic_of, flat, precision_of, same_bits
@@ -387,8 +387,7 @@ class Run:
         for key, tracked in expected.items():
             seen = other.vector(key)
             precision = precision_of(self.params()[0].dtype)
-            value, error = (np.resize(each, seen.shape) for each in (tracked.value, tracked.error))
-            comparison = compare(key, seen, Tracked(value, error, precision))
+            comparison = compare_repeated(key, seen, Tracked(tracked.value, tracked.error, precision))
             self.record.add(comparison, what, self.steps)
             if not comparison.passed:
                 self._show(comparison, other_params, others)

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from radam.audit.bounds import PRECISIONS, Comparison, Tracked, compare, scalar, with_lerp_room
+from radam.audit.bounds import PRECISIONS, Comparison, Tracked, compare, compare_repeated, scalar, with_lerp_room
 
 Array = np.ndarray[Any, np.dtype[Any]]
 NUMPY = {"float64": np.float64, "float32": np.float32, "float16": np.float16}
@@ -557,3 +557,30 @@ def test_precisions_are_torchs(name: str) -> None:
     assert precision.smallest_subnormal == info.smallest_normal * info.eps
     assert precision.significant_bits == 1 - round(math.log2(info.eps))
     assert precision.safe < info.max
+
+
+@given(
+    values=st.lists(st.floats(-10, 10), min_size=1, max_size=5),
+    times=st.one_of(st.integers(1, 6), st.integers(2000, 3000)),
+    rest=st.integers(0, 4),
+    seed=st.integers(0, 2**32 - 1),
+    special=st.sampled_from([None, np.nan, np.inf, -np.inf]),
+)
+def test_values_that_repeat_are_judged_as_if_each_were(
+    values: list[float], times: int, rest: int, seed: int, special: float | None
+) -> None:
+    """By the same verdict and worst ratio; where they are wrong, by the same message."""
+    rng = np.random.default_rng(seed)
+    value, error = np.array(values), rng.uniform(0.1, 1.0, len(values))
+    if special is not None and seed % 2:
+        value[0] = special
+    size = times * len(values) + min(rest, len(values) - 1)
+    seen = np.resize(value, size) + rng.uniform(-1, 1, size) * np.resize(error, size) * rng.choice([0.9, 1.1])
+    if special is not None:
+        seen[rng.integers(size)] = special
+    expected = Tracked(value, error)
+    one_by_one = compare("param", seen, Tracked(np.resize(value, size), np.resize(error, size)))
+    at_once = compare_repeated("param", seen, expected)
+    assert (at_once.passed, at_once.worst) == (one_by_one.passed, one_by_one.worst)
+    if not at_once.passed:
+        assert repr(at_once) == repr(one_by_one)
