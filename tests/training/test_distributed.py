@@ -18,7 +18,6 @@ import radam
 from tests.training.model import OPTIONS, STEPS, backward, model, train, watched
 from tests.training.ranks import on_ranks
 
-pytestmark = pytest.mark.deep
 NUMBERS = sum(param.numel() for param in model().parameters())
 
 
@@ -97,31 +96,47 @@ def judge(ranks: list[Seen], judged: int) -> None:
     assert not all(map(torch.equal, ranks[0].params, model().parameters()))
 
 
-@pytest.mark.parametrize("options", [{}, {"amsgrad": True}, {"foreach": True}, {"foreach": False}], ids=str)
+def deep(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.deep)
+
+
+@pytest.mark.parametrize(
+    "options", [deep({}), {"amsgrad": True}, deep({"foreach": True}), deep({"foreach": False})], ids=str
+)
 def test_replicas_stay_equal(options: dict[str, Any]) -> None:
     ranks = on_ranks(2, _with, in_replicas, options)
     quantities = 4 if options.get("amsgrad") else 3
     judge(ranks, 2 * quantities * STEPS * NUMBERS)
 
 
-@pytest.mark.parametrize("options", [{}, {"amsgrad": True}, {"foreach": False}], ids=str)
-@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize(
+    ("number", "options"),
+    [
+        (2, {}),
+        deep(3, {}),
+        *(deep(n, o) for n in (2, 3) for o in ({"amsgrad": True}, {"foreach": False})),
+    ],
+    ids=str,
+)
 def test_shards_are_stepped_where_they_are(number: int, options: dict[str, Any]) -> None:
     ranks = on_ranks(number, _with, in_shards, options)
     judge(ranks, (4 if options.get("amsgrad") else 3) * STEPS * NUMBERS)
     assert ranks[0].kernels == {"loop" if options.get("foreach") is False else "fused"}
 
 
+@pytest.mark.deep
 def test_shards_with_bfloat16_arithmetic() -> None:
     judge(on_ranks(2, _with, in_shards, {"mixed": True}), 3 * STEPS * NUMBERS)
 
 
+@pytest.mark.deep
 def test_shards_of_optimizers() -> None:
     ranks = on_ranks(2, with_zero)
     judge(ranks, 3 * STEPS * NUMBERS)
     assert all(0 < rank.judged < 3 * STEPS * NUMBERS for rank in ranks)
 
 
+@pytest.mark.deep
 def test_columns_and_rows() -> None:
     ranks = on_ranks(2, in_columns_and_rows)
     assert all(rank.unjudged == 0 and rank.worst <= 1 and rank.judged > 0 for rank in ranks)
