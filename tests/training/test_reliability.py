@@ -55,7 +55,10 @@ def test_no_drift_in_a_soak() -> None:
     assert trajectory.coverage < 1e-11
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "kernel",
+    [pytest.param(kernel, marks=pytest.mark.deep if kernel in ("loop", "capturable") else ()) for kernel in KERNELS],
+)
 def test_no_memory_is_kept_in_a_soak(kernel: str) -> None:
     param = start()
     optimizer = radam.RAdam([param], **LONG, **KERNELS[kernel])
