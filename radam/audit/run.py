@@ -111,6 +111,14 @@ class Run:
             if name in defaults and name not in _DECAY_KINDS
         }
 
+    def takes(self, options: Mapping[str, Any]) -> bool:
+        """Whether the constructor takes options together: some exclude one another, and are refused there alone."""
+        try:
+            self.subject.build([torch.nn.Parameter(torch.zeros(2, device=self.device))], options)
+        except ValueError:
+            return False
+        return True
+
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""
         return self.hyperparameters(weight_decay=0.0, lambd=0.0, **fixed)
@@ -423,11 +431,15 @@ class Run:
         """Lines that fail by one number of a parameter, or of its state."""
         quantity = comparison.quantity
         tensor = f"{param}.detach()" if quantity == "param" else f"{optimizer}.state[{param}][{quantity!r}]"
-        is_complex = self.script.value(f"{param}.is_complex()")
-        real = f"torch.view_as_real({tensor})" if is_complex else tensor
+        value = self.script.value(tensor)
+        if not isinstance(value, torch.Tensor) or (value.dim() == 0 and not value.is_complex()):
+            # One number for all elements.
+            seen = f"float({tensor})"
+        else:
+            seen = f"{f'torch.view_as_real({tensor})' if value.is_complex() else tensor}.reshape(-1)[{index}].item()"
         expected, allowed = comparison.expected, comparison.allowed
         self.script.tell(
-            f"seen, expected, allowed = {real}.reshape(-1)[{index}].item(), {expected!r}, {allowed!r}\n"
+            f"seen, expected, allowed = {seen}, {expected!r}, {allowed!r}\n"
             f"print(f'{comparison.quantity}[{index}] = {{seen!r}}, but should be {{expected!r}}')\n"
             + (
                 "assert seen == seen and abs(seen - expected) <= allowed"
