@@ -126,12 +126,18 @@ class _Optimizer:
         self.s: Array | None = None
 
     def begin(self, param: Array) -> None:
-        """Set t, m, v, s as they are before the first step: the first `advance` finds None, and knows what that means.
+        """Set t, m, v, s as they are before the first step; `advance` takes None for the same.
 
         Args:
             param: parameter before its first step.
         """
-        self.t, self.m, self.v, self.s = 0, None, None, None
+        self.t = 0
+        self.m, self.v, self.s = self._first(param)
+
+    def _first(self, like: Array) -> tuple[Array | None, Array | None, Array | None]:
+        """Return m, v, s before the first step."""
+        zeros = np.zeros(np.shape(like))
+        return zeros, zeros, zeros
 
     def advance(self, param: Array, grad: Array) -> None:
         raise NotImplementedError
@@ -205,6 +211,9 @@ class SGD(_Optimizer):
         self.momentum = momentum
         self.dampening = dampening
         self.nesterov = nesterov
+
+    def _first(self, like: Array) -> tuple[Array | None, Array | None, Array | None]:
+        return None, None, None
 
     def advance(self, param: Array, grad: Array) -> None:
         """Increment t and move the momentum buffer m, which exists only where momentum is not 0."""

@@ -37,7 +37,6 @@ from reference.optimizers import (
     _log_factor,
     _Optimizer,
     _require,
-    _zeros_if_none,
 )
 from reference.rectification import bias_correction
 
@@ -54,6 +53,14 @@ class _Other(_Optimizer):
     def scalar_error(self, t: int, scalars: Scalars = "textbook") -> ScalarError:
         """Return zeros: no scalar is computed from t."""
         return ScalarError(size=0.0, eps=0.0, rho=0.0, decided=True)
+
+    def _state(self, like: Array) -> tuple[Array, Array, Array]:
+        """Return m, v, s, or what they are before the first step where nothing has touched them."""
+        m, v, s = (
+            first if state is None else state
+            for state, first in zip((self.m, self.v, self.s), self._first(like), strict=True)
+        )
+        return m, v, s
 
     def _l2(self, param: Array, grad: Array) -> Array:
         return self._gradient(param, grad, l2=True)
@@ -99,9 +106,10 @@ class Adamax(_Other):
         """Increment t, move the average m and the norm v."""
         self.t += 1
         b1, b2 = self.betas
+        m, v, _ = self._state(grad)
         g = self._l2(param, grad)
-        self.m = b1 * _zeros_if_none(self.m, grad) + (1 - b1) * g
-        self.v = np.maximum(b2 * _zeros_if_none(self.v, grad), np.absolute(g) + self.eps)
+        self.m = b1 * m + (1 - b1) * g
+        self.v = np.maximum(b2 * v, np.absolute(g) + self.eps)
 
     def apply(self, param: Array, grad: Array) -> Array:
         """Return the new parameter from m and v as they stand."""
@@ -163,6 +171,10 @@ class NAdam(_Other):
         self.momentum_decay = momentum_decay
         self.weight_decouple = weight_decouple
 
+    def _first(self, like: Array) -> tuple[Array | None, Array | None, Array | None]:
+        zeros = np.zeros(np.shape(like))
+        return zeros, zeros, zeros + 1
+
     def mu(self, t: int) -> Number:
         """Return mu_t, which grows from b1/2 to b1.
 
@@ -177,10 +189,10 @@ class NAdam(_Other):
         """Increment t and move the averages m and v, and the product s."""
         self.t += 1
         b1, b2 = self.betas
+        m, v, s = self._state(grad)
         g = self._gradient(param, grad, l2=not self.weight_decouple)
-        self.m = b1 * _zeros_if_none(self.m, grad) + (1 - b1) * g
-        self.v = b2 * _zeros_if_none(self.v, grad) + (1 - b2) * (g * g)
-        s = np.ones(np.shape(grad)) if self.s is None else self.s
+        self.m = b1 * m + (1 - b1) * g
+        self.v = b2 * v + (1 - b2) * (g * g)
         self.s = s * self.scalar(self.mu(self.t), self.mu_error(self.t, self.scalars))
 
     def apply(self, param: Array, grad: Array) -> Array:
@@ -193,7 +205,7 @@ class NAdam(_Other):
         rest = self.scalar(1 - mu, float(mu) * error / float(1 - mu) + _U)
         later = self.scalar(later, later_error)
         bc2 = self._hooked(bias_correction(self.t, self.betas[1]), "bc2")
-        m, v, s = _zeros_if_none(self.m, grad), _zeros_if_none(self.v, grad), _zeros_if_none(self.s, grad)
+        m, v, s = self._state(grad)
         direction = later * m / (1 - later * s) + rest * g / (1 - s)
         return param - self.lr * direction / (np.sqrt(v / bc2) + self.eps)
 
@@ -274,12 +286,13 @@ class RMSprop(_Other):
         """Increment t, move v, and m and s where there are such."""
         self.t += 1
         alpha = self.alpha
+        m, v, s = self._state(grad)
         g = self._l2(param, grad)
-        self.v = alpha * _zeros_if_none(self.v, grad) + (1 - alpha) * (g * g)
+        self.v = alpha * v + (1 - alpha) * (g * g)
         if self.centered:
-            self.m = alpha * _zeros_if_none(self.m, grad) + (1 - alpha) * g
+            self.m = alpha * m + (1 - alpha) * g
         if self.momentum != 0:
-            self.s = self.momentum * _zeros_if_none(self.s, grad) + self._direction(g)
+            self.s = self.momentum * s + self._direction(g)
 
     def apply(self, param: Array, grad: Array) -> Array:
         """Return the new parameter from s as it stands; without momentum from v and m."""
@@ -288,9 +301,8 @@ class RMSprop(_Other):
         return param - self.lr * self._direction(self._l2(param, grad))
 
     def _direction(self, g: Array) -> Array:
-        w = _zeros_if_none(self.v, g)
+        m, w, _ = self._state(g)
         if self.centered:
-            m = _zeros_if_none(self.m, g)
             w = np.maximum(w - m * m, 0.0)
         return g / (np.sqrt(w) + self.eps)
 
@@ -336,17 +348,21 @@ class Adagrad(_Other):
         self.initial_accumulator_value = initial_accumulator_value
         self.eps = eps
 
+    def _first(self, like: Array) -> tuple[Array | None, Array | None, Array | None]:
+        zeros = np.zeros(np.shape(like))
+        return zeros, zeros + self.initial_accumulator_value, zeros
+
     def advance(self, param: Array, grad: Array) -> None:
         """Increment t and add to the sum v."""
         self.t += 1
+        _, v, _ = self._state(grad)
         g = self._l2(param, grad)
-        v = np.zeros(np.shape(grad)) + self.initial_accumulator_value if self.v is None else self.v
         self.v = v + g * g
 
     def apply(self, param: Array, grad: Array) -> Array:
         """Return the new parameter from v as it stands."""
         size = self._hooked(self.lr / (1 + (self.t - 1) * self.lr_decay), "size")
-        return param - size * self._l2(param, grad) / (np.sqrt(_zeros_if_none(self.v, grad)) + self.eps)
+        return param - size * self._l2(param, grad) / (np.sqrt(self._state(grad)[1]) + self.eps)
 
     def scalar_error(self, t: int, scalars: Scalars = "textbook") -> ScalarError:
         """Return the bound of size: product, sum of positive numbers and quotient, 3u; twice, for this class's own."""
@@ -396,9 +412,9 @@ class Adadelta(_Other):
     def advance(self, param: Array, grad: Array) -> None:
         """Increment t, move v, and s by this step."""
         self.t += 1
+        _, v, s = self._state(grad)
         g = self._l2(param, grad)
-        s = _zeros_if_none(self.s, grad)
-        self.v = self.rho * _zeros_if_none(self.v, grad) + (1 - self.rho) * (g * g)
+        self.v = self.rho * v + (1 - self.rho) * (g * g)
         self._d = np.sqrt(s + self.eps) / np.sqrt(self.v + self.eps) * g
         self.s = self.rho * s + (1 - self.rho) * (self._d * self._d)
 
@@ -454,6 +470,10 @@ class ASGD(_Other):
         self.t0 = t0
         self._p: Array | None = None
 
+    def _first(self, like: Array) -> tuple[Array | None, Array | None, Array | None]:
+        zeros = np.zeros(np.shape(like))
+        return zeros, zeros + self.lr, zeros + 1
+
     def branch(self, t: int) -> Branch:
         """Return "momentum": no step divides by anything."""
         return "momentum"
@@ -461,14 +481,12 @@ class ASGD(_Other):
     def advance(self, param: Array, grad: Array) -> None:
         """Increment t, average the new parameter into m, and set v and s for the next step."""
         self.t += 1
-        shape = np.zeros(np.shape(grad))
-        v = shape + self.lr if self.v is None else self.v
-        s = shape + 1 if self.s is None else self.s
-        m = _zeros_if_none(self.m, grad)
+        m, v, s = self._state(grad)
         self._p = param - v * (self._l2(param, grad) + self.lambd * param)
         self.m = m + s * (self._p - m)
-        self.v = shape + self._hooked(self.lr / (1 + self.lambd * self.lr * self.t) ** self.alpha, "size")
-        self.s = shape + self.scalar(1 / max(1, self.t - self.t0), 4 * _U)
+        zeros = np.zeros(np.shape(grad))
+        self.v = zeros + self._hooked(self.lr / (1 + self.lambd * self.lr * self.t) ** self.alpha, "size")
+        self.s = zeros + self.scalar(1 / max(1, self.t - self.t0), 4 * _U)
 
     def apply(self, param: Array, grad: Array) -> Array:
         """Return the parameter that `advance` has found."""

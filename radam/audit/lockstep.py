@@ -117,6 +117,15 @@ def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
     return joined.to(torch.float64).cpu().numpy()
 
 
+def begin(oracle: Oracle, param: Tracked) -> None:
+    """Set an oracle's state as it is before the first step, with the error of entering the arithmetic."""
+    oracle.begin(param)
+    for symbol in ("m", "v", "s"):
+        state = getattr(oracle, symbol)
+        if state is not None:
+            setattr(oracle, symbol, Tracked(np.zeros_like(param.value), 0.0, param.precision, param.k) + state)
+
+
 def of_each(value: Any, param: torch.Tensor, uniform: bool) -> torch.Tensor:
     """A state of a parameter with a number for each of its own: one number for all of them is repeated."""
     if not uniform or np.shape(value) != ():
@@ -376,7 +385,7 @@ class Lockstep:
         oracle.scalars = self._scalars
         oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
 
-        oracle.begin(param)
+        begin(oracle, param)
         # What there is before the first step is the oracle's to say, where steps are counted.
         for symbol in self._arrays if t > 1 or "t" not in self._names else ():
             vector = numbers(symbol, [old.state for old in olds], symbol)
@@ -395,9 +404,7 @@ class Lockstep:
                 self._find(f"state {key!r} of {olds[0].name} is missing", olds[0])
             stored[symbol] = expected if seen is None else tracked(seen)
             if seen is not None and expected is not None:
-                self._judge_one(
-                    key, seen, expected if isinstance(expected, Tracked) else tracked(expected), None, t, olds
-                )
+                self._judge_one(key, seen, expected, None, t, olds)
 
         oracle.t = t
         for symbol, state in stored.items():
@@ -469,7 +476,7 @@ class Trajectory:
         self._param = param
         self._k = k
         self.expected = Tracked(flat(param), 0.0, self.arithmetic, k)
-        oracle.begin(self.expected)
+        begin(oracle, self.expected)
         self.travel: Array = np.zeros_like(self.expected.value)
 
     def observe(self) -> None:
