@@ -1,4 +1,6 @@
-"""What is right: RAdam and its kin in NumPy and mpmath, independent of torch and of `radam`. See README.md here.
+"""What is right: RAdam, its kin and torch's other optimizers in NumPy and mpmath, independent of torch and of `radam`.
+
+See README.md here.
 
 >>> import numpy as np
 >>> oracle = RAdam(lr=0.1)
@@ -8,6 +10,7 @@ array([0.95, 2.05])
 
 from reference.definition import adam, psi, radam, sigma
 from reference.optimizers import SGD, Adam, Oracle, RAdam, ScalarError
+from reference.others import ASGD, Adadelta, Adagrad, Adamax, NAdam, RMSprop
 from reference.rectification import (
     bias_correction,
     exact_r_t,
@@ -21,10 +24,16 @@ from reference.rectification import (
 )
 
 __all__ = [
+    "ASGD",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
+    "Adamax",
+    "NAdam",
     "Oracle",
     "RAdam",
+    "RMSprop",
     "ScalarError",
     "adam",
     "bias_correction",

@@ -57,10 +57,11 @@ class ScalarError(NamedTuple):
 class Oracle(Protocol):
     """What a comparison needs of a reference optimizer.
 
-    t counts the steps done; m, v, s are the state (None: zeros that nothing has touched yet). All four can be read and
-    set. `advance` increments t and moves m, v, s; `apply` returns the new parameter from the state as it stands;
-    `step` is one after the other. No argument is ever modified. Every scalar that is computed from t passes through
-    `scalar(value, relative_error)` before it meets an array; `scalars` says which error is assumed there.
+    t counts the steps done; m, v, s are the state (None: nothing has touched it yet). All four can be read and set.
+    `begin` sets them as they are before the first step; `advance` increments t and moves m, v, s; `apply` returns the
+    new parameter from the state as it stands; `step` is one after the other. No argument is ever modified. Every scalar
+    that is computed from t passes through `scalar(value, relative_error)` before it meets an array; `scalars` says
+    which error is assumed there. `uniform` names the state that is the same number in every element.
 
     >>> oracle: Oracle = RAdam()
     >>> oracle.t, oracle.m
@@ -73,6 +74,9 @@ class Oracle(Protocol):
     s: Array | None
     scalar: Callable[[Number, float], Number]
     scalars: Scalars
+    uniform: frozenset[str]
+
+    def begin(self, param: Array) -> None: ...
 
     def advance(self, param: Array, grad: Array) -> None: ...
 
@@ -107,6 +111,7 @@ class _Optimizer:
     """What the optimizers share: the state, the hook for scalars, and the gradient after maximize and L2 decay."""
 
     scalar: Callable[[Number, float], Number] = staticmethod(_unchanged)
+    uniform: frozenset[str] = frozenset()
 
     def __init__(self, *, lr: Number, weight_decay: Number, maximize: bool) -> None:
         _require(lr >= 0, "lr", lr, ">= 0")
@@ -119,6 +124,20 @@ class _Optimizer:
         self.m: Array | None = None
         self.v: Array | None = None
         self.s: Array | None = None
+
+    def begin(self, param: Array) -> None:
+        """Set t, m, v, s as they are before the first step; `advance` takes None for the same.
+
+        Args:
+            param: parameter before its first step.
+        """
+        self.t = 0
+        self.m, self.v, self.s = self._first(param)
+
+    def _first(self, like: Array) -> tuple[Array | None, Array | None, Array | None]:
+        """Return m, v, s before the first step."""
+        zeros = np.zeros(np.shape(like))
+        return zeros, zeros, zeros
 
     def advance(self, param: Array, grad: Array) -> None:
         raise NotImplementedError
@@ -192,6 +211,9 @@ class SGD(_Optimizer):
         self.momentum = momentum
         self.dampening = dampening
         self.nesterov = nesterov
+
+    def _first(self, like: Array) -> tuple[Array | None, Array | None, Array | None]:
+        return None, None, None
 
     def advance(self, param: Array, grad: Array) -> None:
         """Increment t and move the momentum buffer m, which exists only where momentum is not 0."""

@@ -125,6 +125,23 @@ def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
     return joined.to(torch.float64).cpu().numpy()
 
 
+def begin(oracle: Oracle, param: Tracked) -> None:
+    """Set an oracle's state as it is before the first step, with the error of entering the arithmetic."""
+    oracle.begin(param)
+    for symbol in ("m", "v", "s"):
+        state = getattr(oracle, symbol)
+        if state is not None:
+            setattr(oracle, symbol, Tracked(np.zeros_like(param.value), 0.0, param.precision, param.k) + state)
+
+
+def of_each(value: Any, param: torch.Tensor, uniform: bool) -> torch.Tensor:
+    """A state of a parameter with a number for each of its own: one number for all of them is repeated."""
+    if not uniform or np.shape(value) != ():
+        return value  # type: ignore[no-any-return]
+    numbers = param.numel() * (2 if param.is_complex() else 1)
+    return torch.as_tensor(value, dtype=getattr(value, "dtype", torch.float64)).reshape(1).expand(numbers)
+
+
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors hold the same numbers, NaN equal to NaN."""
     a, b = local(a), local(b)
@@ -151,7 +168,7 @@ class Lockstep:
     """An optimizer, checked at each step against an oracle that starts from the optimizer's own state.
 
     Three comparisons, each from the optimizer's own stored values, so that no error hides behind another: m' from
-    (m, g'), v' and s' from (v, s, g'), p' from (p, m', s').
+    (m, g'), v' and s' from (v, s, g'), p' from (p, m', s'). What there is before the first step is the oracle's to say.
 
     Args:
         optimizer: what is checked. Its state, if it has any, is taken as it stands.
@@ -323,7 +340,7 @@ class Lockstep:
                 state = {
                     symbol: local(stored[key]).clone() if isinstance(stored[key], torch.Tensor) else stored[key]
                     for symbol, key in self._names.items()
-                    if key in stored
+                    if stored.get(key) is not None
                 }
                 grad = None if param.grad is None else local(param.grad).clone()
                 t = self.steps_of(param) + (grad is not None)
@@ -340,16 +357,17 @@ class Lockstep:
 
     def _judge(self, before: Sequence[_Before]) -> None:
         __tracebackhide__ = True
-        buckets: dict[tuple[int, int, torch.dtype, bool], list[_Before]] = {}
+        buckets: dict[tuple[int, int, torch.dtype, frozenset[str], frozenset[str]], list[_Before]] = {}
         for old in before:
             if old.grad is None:
                 self._judge_untouched(old)
                 continue
             self._steps_of[old.param] = old.t
             self._judge_bookkeeping(old)
-            has_maximum = self._names.get("s") in self.optimizer.state.get(old.param, {})
-            buckets.setdefault((old.group, old.t, old.param.dtype, has_maximum), []).append(old)
-        for (group, t, _, _), olds in buckets.items():
+            stored = self.optimizer.state.get(old.param, {})
+            now = frozenset(symbol for symbol, key in self._names.items() if stored.get(key) is not None)
+            buckets.setdefault((old.group, old.t, old.param.dtype, frozenset(old.state), now), []).append(old)
+        for (group, t, *_), olds in buckets.items():
             self._judge_numbers(self.options[group], t, olds)
 
     def _judge_untouched(self, old: _Before) -> None:
@@ -373,17 +391,18 @@ class Lockstep:
             self._find(f"the gradient of {old.name} should not be written to, but has changed", old)
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():
-            # A maximum is there from the first step with AMSGrad on.
-            if key not in stored and (symbol != "s" or symbol in old.state):
+            # Which arrays there must be, the oracle's own step says.
+            if stored.get(key) is None and (symbol == "t" or symbol in old.state):
                 self._find(f"state {key!r} of {old.name} is missing", old)
                 return
         step = self._names.get("t")
         if step is not None and float(stored[step]) != t:
             self._find(f"{step} of {old.name} = {stored[step]!r}, but should be {t}", old)
         arithmetic, _ = arithmetic_of(old.param, self._narrow)
-        for key in self._arrays.values():
+        uniform = self._oracle(self.options[old.group]).uniform
+        for symbol, key in self._arrays.items():
             tensor = stored.get(key)
-            if tensor is None:
+            if tensor is None or (symbol in uniform and np.shape(tensor) == ()):
                 continue
             if tensor.shape != old.param.shape or tensor.is_complex() != old.param.is_complex():
                 self._find(
@@ -407,14 +426,11 @@ class Lockstep:
         def tracked(vector: Array) -> Tracked:
             return Tracked(vector, 0.0, arithmetic, self._k)
 
-        def before(symbol: str) -> Tracked:
-            return tracked(all_flat([old.state.get(symbol, torch.zeros_like(old.value)) for old in olds]))
-
-        def after(symbol: str) -> Array | None:
-            stored = [self.optimizer.state[old.param].get(self._names[symbol]) for old in olds]
-            if any(tensor is None for tensor in stored):
+        def numbers(symbol: str, states: Sequence[Mapping[str, Any]], key: str) -> Array | None:
+            if any(state.get(key) is None for state in states):
                 return None
-            return all_flat(stored)
+            uniform = symbol in oracle.uniform
+            return all_flat([of_each(x[key], old.param, uniform) for x, old in zip(states, olds, strict=True)])
 
         param = tracked(all_flat([old.value for old in olds]))
         grad = tracked(all_flat([_converted(old) for old in olds]))
@@ -422,24 +438,30 @@ class Lockstep:
         oracle.scalars = self._scalars
         oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
 
+        begin(oracle, param)
+        # What there is before the first step is the oracle's to say, where steps are counted.
+        for symbol in self._arrays if t > 1 or "t" not in self._names else ():
+            vector = numbers(symbol, [old.state for old in olds], symbol)
+            if vector is not None:
+                setattr(oracle, symbol, tracked(vector))
         oracle.t = t - 1
-        oracle.m, oracle.v, oracle.s = m, _, _ = tuple(before(x) if x in self._names else None for x in ("m", "v", "s"))
+        before = {symbol: getattr(oracle, symbol) for symbol in self._arrays}
         oracle.advance(param, grad)
-        oracle.m = with_lerp_room(oracle.m, m)
+        moved = {symbol for symbol, state in before.items() if getattr(oracle, symbol) is not state}
+        oracle.m = with_lerp_room(oracle.m, before.get("m"))
         stored = {}
         for symbol, key in self._arrays.items():
-            seen = after(symbol)
-            if seen is None:
-                # An optimizer without AMSGrad has no maximum; one with it must.
-                if symbol == "s" and options.get("amsgrad"):
-                    self._find(f"state {key!r} of {olds[0].name} is missing", olds[0])
-                stored[symbol] = getattr(oracle, symbol)
-                continue
-            stored[symbol] = tracked(seen)
-            self._judge_one(key, seen, getattr(oracle, symbol), None, t, olds)
+            expected = getattr(oracle, symbol)
+            seen = numbers(symbol, [self.optimizer.state[old.param] for old in olds], key)
+            if seen is None and symbol in moved:
+                self._find(f"state {key!r} of {olds[0].name} is missing", olds[0])
+            stored[symbol] = expected if seen is None else tracked(seen)
+            if seen is not None and expected is not None:
+                self._judge_one(key, seen, expected, None, t, olds)
 
         oracle.t = t
-        oracle.m, oracle.v, oracle.s = (stored.get(symbol) for symbol in ("m", "v", "s"))
+        for symbol, state in stored.items():
+            setattr(oracle, symbol, state)
         expected = oracle.apply(param, grad)
         if not error.decided:
             expected = Tracked(expected.value, np.inf, arithmetic, self._k)
@@ -507,6 +529,7 @@ class Trajectory:
         self._param = param
         self._k = k
         self.expected = Tracked(flat(param), 0.0, self.arithmetic, k)
+        begin(oracle, self.expected)
         self.travel: Array = np.zeros_like(self.expected.value)
 
     def observe(self) -> None:
@@ -535,9 +558,13 @@ class Trajectory:
         """Compare the parameter and its state with the oracle's, within the accumulated bounds."""
         names = torch_adam_names() if names is None else names
         comparisons = [
-            compare(names[symbol], flat(state[names[symbol]]), getattr(self.oracle, symbol))
+            compare(
+                names[symbol],
+                flat(of_each(state[names[symbol]], self._param, symbol in self.oracle.uniform)),
+                getattr(self.oracle, symbol),
+            )
             for symbol in ("m", "v", "s")
-            if names.get(symbol) in state and isinstance(getattr(self.oracle, symbol), Tracked)
+            if state.get(names.get(symbol, "")) is not None and isinstance(getattr(self.oracle, symbol), Tracked)
         ]
         return [*comparisons, compare("param", flat(self._param), self.expected)]
 

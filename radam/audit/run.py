@@ -111,6 +111,14 @@ class Run:
             if name in defaults and name not in _DECAY_KINDS
         }
 
+    def takes(self, options: Mapping[str, Any]) -> bool:
+        """Whether the constructor takes options together: some exclude one another, and are refused there alone."""
+        try:
+            self.subject.build([torch.nn.Parameter(torch.zeros(2, device=self.device))], options)
+        except ValueError:
+            return False
+        return True
+
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""
         return self.hyperparameters(weight_decay=0.0, lambd=0.0, **fixed)
@@ -330,6 +338,11 @@ class Run:
             if same_bits(a.detach(), b.detach()):
                 return
             text = "seen.dtype == expected.dtype and torch.equal(seen.nan_to_num(7.0), expected.nan_to_num(7.0))"
+        elif isinstance(a, list | tuple) and type(a) is type(b) and any(isinstance(x, torch.Tensor) for x in a):
+            self.same(f"len({seen})", f"len({expected})", f"the number of {what}")
+            for i in range(len(a)):
+                self.same(f"{seen}[{i}]", f"{expected}[{i}]", f"number {i} of {what}")
+            return
         elif a is b or (isinstance(a, _PLAIN) and isinstance(b, _PLAIN) and a == b):
             return
         else:
@@ -337,7 +350,9 @@ class Run:
             text = "type(seen) is type(expected) and seen == expected"
         self.script.tell(f"seen, expected = {seen}, {expected}")
         self.script.tell(f"assert {text}, f{f'{what} = {{seen}}, but should be {{expected}}'!r}")
-        self.fail(f"{what} = {_short(a)}, but should be {_short(b)}")
+        dtypes = [f" ({each.dtype})" if isinstance(each, torch.Tensor) else "" for each in (a, b)]
+        own, other = dtypes if dtypes[0] != dtypes[1] else ("", "")
+        self.fail(f"{what} = {_short(a)}{own}, but should be {_short(b)}{other}")
 
     def same_state(self, seen: str, expected: str, what: str, *, seen_params: str, expected_params: str) -> None:
         """Two optimizers must hold the same parameters and the same state, bit for bit."""
@@ -385,6 +400,8 @@ class Run:
         for each in others:
             self.step(each)
         for key, tracked in expected.items():
+            if not other.has_of_each(key):
+                continue
             seen = other.vector(key)
             precision = precision_of(self.params()[0].dtype)
             comparison = compare_repeated(key, seen, Tracked(tracked.value, tracked.error, precision))
@@ -422,11 +439,15 @@ class Run:
         """Lines that fail by one number of a parameter, or of its state."""
         quantity = comparison.quantity
         tensor = f"{param}.detach()" if quantity == "param" else f"{optimizer}.state[{param}][{quantity!r}]"
-        is_complex = self.script.value(f"{param}.is_complex()")
-        real = f"torch.view_as_real({tensor})" if is_complex else tensor
+        value = self.script.value(tensor)
+        if not isinstance(value, torch.Tensor) or (value.dim() == 0 and not value.is_complex()):
+            # One number for all elements.
+            seen = f"float({tensor})"
+        else:
+            seen = f"{f'torch.view_as_real({tensor})' if value.is_complex() else tensor}.reshape(-1)[{index}].item()"
         expected, allowed = comparison.expected, comparison.allowed
         self.script.tell(
-            f"seen, expected, allowed = {real}.reshape(-1)[{index}].item(), {expected!r}, {allowed!r}\n"
+            f"seen, expected, allowed = {seen}, {expected!r}, {allowed!r}\n"
             f"print(f'{comparison.quantity}[{index}] = {{seen!r}}, but should be {{expected!r}}')\n"
             + (
                 "assert seen == seen and abs(seen - expected) <= allowed"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from hypothesis.strategies import SearchStrategy
 
@@ -36,9 +37,10 @@ class Oracle(Protocol):
     """What an optimizer should compute: arrays in and out, written plainly.
 
     State is in attributes: `t`, an integer, and arrays `m`, `v`, `s`, or None before the first step. They can be read
-    and set. The lines of `advance` and `apply` are arithmetic that runs on NumPy arrays and on
-    :class:`radam.audit.Tracked`; every scalar computed from t goes through `scalar(value, relative_error)`, which an
-    oracle defines as the identity on its first argument and the audit replaces.
+    and set; an optimizer may keep one number in place of an array that `uniform` names. The lines of `advance` and
+    `apply` are arithmetic that runs on NumPy arrays and on :class:`radam.audit.Tracked`; every scalar computed from t
+    goes through `scalar(value, relative_error)`, which an oracle defines as the identity on its first argument and the
+    audit replaces.
     """
 
     t: int
@@ -47,6 +49,10 @@ class Oracle(Protocol):
     s: Any
     scalar: Callable[[float, float], Any]
     scalars: Literal["textbook", "exact"]
+    uniform: frozenset[str]
+
+    def begin(self, param: Any) -> None:
+        """Set t, m, v and s as they are before the first step, or None for what that step makes of nothing."""
 
     def advance(self, param: Any, grad: Any) -> None:
         """Move t, m, v and s by one step."""
@@ -71,8 +77,9 @@ class _Certain(NamedTuple):
 class Recurrence:
     """Base of an oracle: a subclass writes `advance` and `apply`.
 
-    Scalars that it computes from t go through `self.scalar(value, relative_error)`, with the error that the usual
-    float64 formula may have; hyper-parameters and constants need not.
+    m, v and s begin with zeros, unless a subclass has a `begin` of its own. Scalars that it computes from t go through
+    `self.scalar(value, relative_error)`, with the error that the usual float64 formula may have; hyper-parameters and
+    constants need not.
 
     Example:
         >>> class SGD(Recurrence):
@@ -83,6 +90,7 @@ class Recurrence:
     """
 
     scalars: Literal["textbook", "exact"] = "textbook"
+    uniform: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self.t = 0
@@ -90,6 +98,11 @@ class Recurrence:
         self.v: Any = None
         self.s: Any = None
         self.scalar: Callable[[float, float], Any] = lambda value, relative_error: value
+
+    def begin(self, param: Any) -> None:
+        """Set t, m, v and s as they are before the first step: zeros."""
+        self.t = 0
+        self.m, self.v, self.s = (np.zeros(np.shape(param)) for _ in range(3))
 
     def advance(self, param: Any, grad: Any) -> None:
         """Move t, m, v and s by one step."""

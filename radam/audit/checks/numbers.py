@@ -116,8 +116,9 @@ def _group_options(run: Run, options: Mapping[str, Any], apart: str) -> Mapping[
     if apart == "late digits":
         return _nudged(options)
     drawn = run.group_options()
-    if apart == "one option" and drawn:
-        name = run.draw(st.sampled_from(sorted(drawn)), "option")
+    alone = [name for name in sorted(drawn) if run.takes({**options, name: drawn[name]})]
+    if apart == "one option" and alone:
+        name = run.draw(st.sampled_from(alone), "option")
         return {name: drawn[name]}
     return drawn
 
@@ -153,7 +154,7 @@ def check_each_option_of_a_group(run: Run) -> None:
     """Groups that differ in one option each are stepped by that one, and by nothing of one another."""
     options = _well_conditioned(run, run.hyperparameters())
     own = run.group_options()
-    groups = [{}, *({name: own[name]} for name in sorted(own))]
+    groups = [{}, *({name: own[name]} for name in sorted(own) if run.takes({**options, name: own[name]}))]
     run.make([run.numbers((3,)) for _ in groups], options, [([i], group) for i, group in enumerate(groups)])
     lockstep = run.follow()
     for _ in range(10):
@@ -164,13 +165,14 @@ def check_each_option_of_a_group(run: Run) -> None:
 @numbers.check("dtype", "implementation", oracle=True, examples=0.03, dtypes=(torch.float64,), compiled=False, least=1)
 def check_each_combination_of_flags(run: Run) -> None:
     """Whatever flags are on together, each step is the oracle's: a group for each combination."""
-    options = {**_well_conditioned(run, run.hyperparameters()), "weight_decay": 0.1}
+    options = _well_conditioned(run, run.hyperparameters(weight_decay=0.1))
     own = run.group_options()
     shared = [name for name in ("weight_decouple", "absolute") if name in options]
     flags = sorted(name for name, value in own.items() if isinstance(value, bool))
     if not flags:
         raise Skipped("the subject draws no flags")
     groups = [dict(zip(flags, values, strict=True)) for values in product((False, True), repeat=len(flags))]
+    groups = [group for group in groups if run.takes({**options, **group})]
     for values in product((False, True), repeat=len(shared)):
         run.restart()
         run.make(
@@ -232,7 +234,8 @@ def check_defaults(run: Run) -> None:
     except TypeError as error:
         raise Skipped(f"has no defaults: {error}") from None
     drawn = run.hyperparameters()
-    one = run.draw(st.sampled_from(sorted(drawn)), "option") if drawn else None
+    names = [name for name in sorted(drawn) if run.takes({name: drawn[name]})]
+    one = run.draw(st.sampled_from(names), "option") if names else None
     alone: list[dict[str, Any]] = [{}, {one: drawn[one]} if one else {}]
     if isinstance(drawn.get("weight_decay"), float):
         # How it decays is another option's default.
@@ -373,9 +376,6 @@ def check_trajectory(run: Run) -> None:
     param = run.params()[0]
     oracle = run.oracle(options)
     trajectory = Trajectory(param, oracle, scalars=run.subject.scalars)
-    for symbol in {"m", "v", "s"} & set(run.subject.state):
-        if getattr(oracle, symbol) is None:
-            setattr(oracle, symbol, Tracked(np.zeros_like(flat(param)), 0.0, trajectory.arithmetic))
     generator = np.random.default_rng(run.draw(st.integers(0, 2**32 - 1), "seed"))
     for step in range(1, 151):
         gradient = torch.from_numpy(generator.standard_normal((4,)))
@@ -432,13 +432,18 @@ def check_closed_form(run: Run) -> None:
     gradient = run.gradient((4,), ("normal",))
     arithmetic, _ = arithmetic_of(run.params()[0], run.setting.narrow)
     g, state = flat(gradient), run.optimizer().state
+    oracle, (beta1, beta2) = run.oracle(options), options["betas"]
+    oracle.begin(g)
+    oracle.advance(np.zeros_like(g), g)
+    if not (np.allclose(oracle.m, (1 - beta1) * g) and np.allclose(oracle.v, (1 - beta2) * g * g)):
+        raise Skipped("the oracle's m and v are not such averages")
     t = 0
     for steps in (1, 4, 15):
         for _ in range(steps):
             run.give([gradient])
             run.step()
             t += 1
-        for symbol, beta, power in (("m", options["betas"][0], g), ("v", options["betas"][1], g * g)):
+        for symbol, beta, power in (("m", beta1, g), ("v", beta2, g * g)):
             # 1 - b^t is the sum of (1 - b) b^i: t terms that are all of one sign, each through at most 3 t roundings.
             expected = -np.expm1(t * np.log(beta)) * power if beta else power
             unit = 4 * (t + 4) * arithmetic.unit_roundoff

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -226,14 +226,14 @@ def _curves(capabilities: Capabilities, omitted: dict[str, str]) -> dict[str, An
             applied[implementation] = sizes
     if not applied:
         return {}
-    state, lr = capabilities.subject.state, _lr(options)
+    lr = _lr(options)
     return {
         name: {
             "options": _described({key: value for key, value in options.items() if name == "update" or key != "betas"}),
             "curves": [
                 {
                     "label": f"beta2 = {own['betas'][1]}" if own else "",
-                    "exact": None if oracle is None else _numbers(_exact(oracle({**options, **own}), state, lr)),
+                    "exact": None if oracle is None else _numbers(_exact(oracle({**options, **own}), lr)),
                     "applied": {implementation: _numbers(sizes[i]) for implementation, sizes in applied.items()},
                 }
                 for i, own in enumerate(groups)
@@ -274,10 +274,10 @@ def _applied(
     return sizes
 
 
-def _exact(oracle: Oracle, state: Collection[str], lr: float) -> list[float]:
-    """The sizes by an oracle that starts, as in lock-step, from zeros of the state that the optimizer keeps."""
-    oracle.m, oracle.v, oracle.s = (np.zeros(1) if symbol in state else None for symbol in ("m", "v", "s"))
+def _exact(oracle: Oracle, lr: float) -> list[float]:
+    """The sizes by an oracle that starts, as in lock-step, from nothing."""
     param, sizes = np.zeros(1), []
+    oracle.begin(param)
     for _ in range(CURVE_STEPS):
         after = oracle.step(param, np.ones(1))
         sizes.append(float(np.abs(after - param)[0]) / lr)
