@@ -130,6 +130,35 @@ class Capabilities:
             self._reasons[key] = self._trial(dtype, SWITCHES[implementation]) if tried else None
         return self._reasons[key]
 
+    def telling(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Options, and the same with decay and with `maximize`, where an optimizer may take a gradient for scratch."""
+        more = [{"weight_decay": 0.1}, {"maximize": True}]
+        return [dict(options), *({**options, **each} for each in more if each.keys() <= options.keys())]
+
+    def writes_to_gradients(self, implementation: str, dtype: torch.dtype) -> bool:
+        """Whether trial steps do, which is a finding of its own check, and need not be one of each check of the numbers."""
+        key = f"writes {implementation} {dtype}"
+        if key not in self._reasons:
+            self._reasons[key] = "it does" if self._writes(implementation, dtype) else None
+        return self._reasons[key] is not None
+
+    def _writes(self, implementation: str, dtype: torch.dtype) -> bool:
+        switches = SWITCHES[self.first_implementation if implementation == "compiled" else implementation]
+        for options in self.telling(self.options):
+            params = self._params(dtype)
+            if implementation == "differentiable":
+                params = [param.detach() for param in params]  # type: ignore[misc]
+            try:
+                optimizer = self.subject.build(params, {**options, **switches})
+                for _ in range(2):
+                    grads = _give(params)
+                    optimizer.step()
+                    if any(not torch.equal(param.grad, grad) for param, grad in zip(params, grads, strict=True)):
+                        return True
+            except Exception:
+                continue
+        return False
+
     @cached_property
     def options(self) -> dict[str, Any]:
         """The simplest hyper-parameters that the subject's strategy draws."""
@@ -305,9 +334,15 @@ def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.O
     return optimizer
 
 
-def _step(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
+def _give(params: list[torch.nn.Parameter]) -> list[torch.Tensor]:
+    """Set gradients, and return copies of them."""
     for param in params:
         param.grad = torch.full_like(param, 0.5) + 0.25 * param.detach()
+    return [param.grad.clone() for param in params if param.grad is not None]
+
+
+def _step(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
+    _give(params)
     optimizer.step()
 
 

@@ -153,6 +153,7 @@ class Lockstep:
         k: room for the order of operations, see :mod:`radam.audit.bounds`.
         scalars: how exact the scalars of a step must be.
         narrow: half precision parameters are updated, and their moments kept, in their own dtype instead of float32.
+        keeps_gradients: writing to a gradient is a finding.
         describe: what the optimizer is, for messages.
         keep_going: collect findings in `record` instead of raising the first.
 
@@ -178,6 +179,7 @@ class Lockstep:
         k: float = K,
         scalars: Literal["textbook", "exact"] = "textbook",
         narrow: bool = False,
+        keeps_gradients: bool = True,
         describe: str = "",
         keep_going: bool = False,
     ) -> None:
@@ -189,6 +191,7 @@ class Lockstep:
         self._k = k
         self._scalars = scalars
         self._narrow = narrow
+        self._keeps_gradients = keeps_gradients
         self._describe = describe or type(optimizer).__name__
         self._keep_going = keep_going
         self._steps_of: dict[torch.Tensor, int] = {}
@@ -316,7 +319,8 @@ class Lockstep:
     def _judge_bookkeeping(self, old: _Before) -> None:
         t = old.t
         assert old.grad is not None
-        if old.param.grad is None or not same_bits(old.param.grad.detach(), old.grad):
+        kept = old.param.grad is not None and same_bits(old.param.grad.detach(), old.grad)
+        if self._keeps_gradients and not kept:
             self._find(f"the gradient of {old.name} should not be written to, but has changed", old)
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():

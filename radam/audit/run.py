@@ -453,6 +453,7 @@ class Run:
             state=self.subject.state,
             scalars=self.subject.scalars,
             narrow=self.setting.narrow,
+            keeps_gradients=not self.setting.capabilities.writes_to_gradients(self.setting.implementation, self.dtype),
             describe=f"{self.subject.name}({'; '.join(map(keywords, self.own))}), {self.setting.implementation}",
         )
         lockstep.record = self.record

@@ -152,15 +152,22 @@ def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
 
 @gradients.check("dtype", "implementation", examples=0.1)
 def check_gradients_are_not_written_to(run: Run) -> None:
-    """`.grad` is the same tensor with the same bits after a step."""
-    run.make()
-    for _ in range(ACROSS if run.setting.implementation != "compiled" else 4):
-        run.give([run.gradient(param.shape) for param in run.params()])
-        run.script.do("grads = [param.grad for param in params]\ncopies = [grad.clone() for grad in grads]")
-        run.step()
-        for i in range(2):
-            run.expect(f"params[{i}].grad is grads[{i}]", f"the gradient of param {i} is another tensor after a step")
-            run.same(f"grads[{i}]", f"copies[{i}]", f"the gradient of param {i} after a step")
+    """`.grad` is the same tensor with the same bits after a step, with decay and with maximize too."""
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    compiled = run.setting.implementation == "compiled"
+    telling = run.setting.capabilities.telling(run.hyperparameters())
+    for options in telling[:1] if compiled else telling:
+        run.restart()
+        run.make(values, options)
+        for _ in range(4 if compiled else ACROSS):
+            run.give([run.gradient(param.shape) for param in run.params()])
+            run.script.do("grads = [param.grad for param in params]\ncopies = [grad.clone() for grad in grads]")
+            run.step()
+            for i in range(2):
+                run.expect(
+                    f"params[{i}].grad is grads[{i}]", f"the gradient of param {i} is another tensor after a step"
+                )
+                run.same(f"grads[{i}]", f"copies[{i}]", f"the gradient of param {i} after a step")
 
 
 @gradients.check("dtype", examples=0.1)

@@ -11,6 +11,8 @@ from radam.audit.subject import Subject
 
 PACKAGES: dict[str, str] = {
     "torch": "radam.audit.subjects.torch",
+    "schedulefree": "radam.audit.subjects.peers.schedulefree",
+    "optax": "radam.audit.subjects.peers.optax",
 }
 """By the name that a package is imported by, the module whose `subjects()` describes its optimizers."""
 
