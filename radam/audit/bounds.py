@@ -120,7 +120,7 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
         if rule is None or method != "__call__" or kwargs:
             raise TypeError(
                 f"np.{ufunc.__name__} has no error bound: write the oracle with + - * /, np.sqrt, np.square, "
-                "np.maximum, np.minimum and np.absolute"
+                "np.maximum, np.minimum, np.absolute and np.sign"
             )
         with np.errstate(all="ignore"):
             return rule(*(self._lift(operand) for operand in inputs))
@@ -235,6 +235,12 @@ def _extremum(choose: Callable[[Array, Array], Array]) -> Callable[[Tracked, Tra
     return rule
 
 
+def _sign(a: Tracked) -> Tracked:
+    # Where the bound reaches across zero, nothing is certain.
+    certain = (np.abs(a.value) > a.error) | (a.error == 0)
+    return Tracked(np.sign(a.value), np.where(certain, 0.0, np.inf), a.precision, a.k)
+
+
 def _absolute(a: Tracked) -> Tracked:
     return Tracked(np.abs(a.value), a.error, a.precision, a.k, a.partial)
 
@@ -251,6 +257,7 @@ _RULES: dict[np.ufunc, Callable[..., Tracked]] = {
     np.maximum: _extremum(np.maximum),
     np.minimum: _extremum(np.minimum),
     np.absolute: _absolute,
+    np.sign: _sign,
 }
 
 

@@ -132,11 +132,11 @@ class Capabilities:
 
     def telling(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Options, and the same with decay and with `maximize`, where an optimizer may take a gradient for scratch."""
-        more = [{"weight_decay": 0.1}, {"maximize": True}]
+        more: list[dict[str, Any]] = [{"weight_decay": 0.1}, {"maximize": True}]
         return [dict(options), *({**options, **each} for each in more if each.keys() <= options.keys())]
 
     def writes_to_gradients(self, implementation: str, dtype: torch.dtype) -> bool:
-        """Whether trial steps do, which is a finding of its own check, and need not be one of each check of the numbers."""
+        """Whether trial steps do, which is a finding of its own check, and not of each check of the numbers."""
         key = f"writes {implementation} {dtype}"
         if key not in self._reasons:
             self._reasons[key] = "it does" if self._writes(implementation, dtype) else None
@@ -151,9 +151,10 @@ class Capabilities:
             try:
                 optimizer = self.subject.build(params, {**options, **switches})
                 for _ in range(2):
-                    grads = _give(params)
+                    copies = _give(params)
                     optimizer.step()
-                    if any(not torch.equal(param.grad, grad) for param, grad in zip(params, grads, strict=True)):
+                    grads = [param.grad for param in params]
+                    if any(a is None or not torch.equal(a, b) for a, b in zip(grads, copies, strict=True)):
                         return True
             except Exception:
                 continue

@@ -83,6 +83,10 @@ class Recurrence:
     """
 
     scalars: Literal["textbook", "exact"] = "textbook"
+    averages: bool = True
+    """m and v are moving averages of g and g^2 from zero, not corrected for that."""
+    remembers: bool = False
+    """What is kept depends on options of earlier steps, of which the oracle knows nothing."""
 
     def __init__(self) -> None:
         self.t = 0

@@ -430,6 +430,8 @@ def check_closed_form(run: Run) -> None:
     names = run.subject.state
     if "betas" not in options or not {"m", "v"} <= set(names) or options.get("variance_warmup"):
         raise Skipped("is known for moving averages of g and g^2 by two betas")
+    if not getattr(run.oracle(options), "averages", True):
+        raise Skipped("its moments are not plain moving averages")
     run.make([run.numbers((4,))], options)
     gradient = run.gradient((4,), ("normal",))
     arithmetic, _ = arithmetic_of(run.params()[0], run.setting.narrow)

@@ -13,6 +13,14 @@ PACKAGES: dict[str, str] = {
     "torch": "radam.audit.subjects.torch",
     "schedulefree": "radam.audit.subjects.peers.schedulefree",
     "optax": "radam.audit.subjects.peers.optax",
+    "lion_pytorch": "radam.audit.subjects.peers.lion_pytorch",
+    "optimi": "radam.audit.subjects.peers.optimi",
+    "bitsandbytes": "radam.audit.subjects.peers.bitsandbytes",
+    "prodigyopt": "radam.audit.subjects.peers.prodigyopt",
+    "madgrad": "radam.audit.subjects.peers.madgrad",
+    "adamp": "radam.audit.subjects.peers.adamp",
+    "adan_pytorch": "radam.audit.subjects.peers.adan_pytorch",
+    "adam_atan2_pytorch": "radam.audit.subjects.peers.adam_atan2_pytorch",
 }
 """By the name that a package is imported by, the module whose `subjects()` describes its optimizers."""
 

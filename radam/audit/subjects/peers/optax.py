@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import torch.utils.dlpack
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -36,7 +37,7 @@ class _OnJax(torch.optim.Optimizer):
         raise NotImplementedError
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step every parameter that has a gradient."""
         loss = None
         if closure is not None:
@@ -59,7 +60,7 @@ class _OnJax(torch.optim.Optimizer):
             return jax.dlpack.from_dlpack(tensor.detach().resolve_conj().resolve_neg().contiguous().clone())
 
         def back(array: Any, like: torch.Tensor) -> torch.Tensor:
-            return torch.zeros_like(like).copy_(torch.from_dlpack(array))
+            return torch.zeros_like(like).copy_(torch.utils.dlpack.from_dlpack(array))
 
         kept = self.state[param]
         with jax.enable_x64(param.dtype in _DOUBLE):
