@@ -22,7 +22,7 @@ from radam.audit.report import Entry
 from radam.audit.subjects.radam import radam_subject
 from radam.audit.subjects.torch import torch_subject
 from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
-from tests.audit.checks.wrong import BOOKKEEPING, WRONG, Wrong
+from tests.audit.checks.wrong import BOOKKEEPING, WRONG, TakesGradientsForScratch, Wrong
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {check.name: check for check in all_checks()}
@@ -157,6 +157,14 @@ def test_what_an_oracle_finds_beside_numbers(wrong: Wrong) -> None:
     assert re.search(wrong.reason, entry.reason), entry.reason
     assert entry.reproduction
     assert error_of(entry.reproduction) == wrong.error, entry.reproduction
+
+
+def test_numbers_are_judged_where_gradients_are_scratch() -> None:
+    capabilities = prepared(subject_of(TakesGradientsForScratch), torch.device("cpu"))
+    for name in ("each_option_of_a_group", "defaults", "eps_alone"):
+        assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+    of_its_own = entries_on(capabilities, CHECKS["gradients_are_not_written_to"])
+    assert {entry.status for entry in of_its_own} - {"skipped"} == {"failed"}
 
 
 def entries_on(capabilities: Capabilities, check: Check) -> list[Entry]:

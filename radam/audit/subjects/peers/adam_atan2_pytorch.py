@@ -11,16 +11,16 @@ _OPTIONS = {
     "lr": st.sampled_from((1e-4, 0.1, 1e-2)),
     "betas": st.tuples(st.sampled_from((0.9, 0.5)), st.sampled_from((0.99, 0.999, 0.9))),
     "weight_decay": st.sampled_from((0.0, 0.1)),
-    "cautious_wd": st.booleans(),
     "a": st.sampled_from((1.27, 1.0)),
     "b": st.sampled_from((1.0, 2.0)),
+    "cautious_factor": st.sampled_from((1.0, 0.5, 0.0)),
+    "decoupled_wd": st.booleans(),
 }
 
 
 def subjects() -> list[Subject]:
     """A Subject for AdamAtan2 and AdoptAtan2."""
-    more = {"cautious_factor": st.sampled_from((1.0, 0.5, 0.0)), "decoupled_wd": st.booleans()}
     return [
-        described("adam_atan2_pytorch:AdamAtan2", {**_OPTIONS, **more}),
-        described("adam_atan2_pytorch:AdoptAtan2", {**_OPTIONS, **more}),
+        described("adam_atan2_pytorch:AdamAtan2", {**_OPTIONS, "cautious_wd": st.booleans()}),
+        described("adam_atan2_pytorch:AdoptAtan2", _OPTIONS),
     ]

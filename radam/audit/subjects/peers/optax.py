@@ -59,8 +59,8 @@ class _OnJax(torch.optim.Optimizer):
         def there(tensor: torch.Tensor) -> Any:
             return jax.dlpack.from_dlpack(tensor.detach().resolve_conj().resolve_neg().contiguous().clone())
 
-        def back(array: Any, like: torch.Tensor) -> torch.Tensor:
-            return torch.zeros_like(like).copy_(torch.utils.dlpack.from_dlpack(array))
+        def back(array: Any) -> torch.Tensor:
+            return torch.utils.dlpack.from_dlpack(array).clone()
 
         kept = self.state[param]
         with jax.enable_x64(param.dtype in _DOUBLE):
@@ -72,11 +72,11 @@ class _OnJax(torch.optim.Optimizer):
                     count=jax.numpy.int32(kept["step"]), **{name: there(kept[_STATE[name]]) for name in names}
                 )
             updates, (first, *_) = transformation.update(there(param.grad), (first, *others), before)  # type: ignore[arg-type]
-            param.copy_(back(optax.apply_updates(before, updates), param))
+            param.copy_(back(optax.apply_updates(before, updates)))
             kept["step"] = int(first.count)
             for name in first._fields:
                 if name in _STATE:
-                    kept[_STATE[name]] = back(getattr(first, name), param)
+                    kept[_STATE[name]] = back(getattr(first, name))
 
 
 class RAdam(_OnJax):
