@@ -236,8 +236,8 @@ def _extremum(choose: Callable[[Array, Array], Array]) -> Callable[[Tracked, Tra
 
 
 def _sign(a: Tracked) -> Tracked:
-    # Where the bound reaches across zero, nothing is certain.
-    certain = (np.abs(a.value) > a.error) | (a.error == 0)
+    # Where the bound reaches across zero, nothing is certain. Of NaN it is NaN in NumPy, and 0 in torch.
+    certain = (np.abs(a.value) > a.error) | ((a.error == 0) & ~np.isnan(a.value))
     return Tracked(np.sign(a.value), np.where(certain, 0.0, np.inf), a.precision, a.k)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from radam.audit import Subject
 from radam.audit.auditing import carry_out, plan, prepared, resolved
@@ -22,7 +23,7 @@ from radam.audit.report import Entry
 from radam.audit.subjects.radam import radam_subject
 from radam.audit.subjects.torch import torch_subject
 from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
-from tests.audit.checks.wrong import BOOKKEEPING, WRONG, TakesGradientsForScratch, Wrong
+from tests.audit.checks.wrong import BOOKKEEPING, WRONG, RefusesZero, TakesGradientsForScratch, Wrong
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {check.name: check for check in all_checks()}
@@ -165,6 +166,13 @@ def test_numbers_are_judged_where_gradients_are_scratch() -> None:
         assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
     of_its_own = entries_on(capabilities, CHECKS["gradients_are_not_written_to"])
     assert {entry.status for entry in of_its_own} - {"skipped"} == {"failed"}
+
+
+@pytest.mark.parametrize("name", ["a_learning_rate_of_zero", "a_new_learning_rate_counts", "schedulers"])
+def test_a_constructor_may_refuse_a_learning_rate_of_zero(name: str) -> None:
+    strategy = st.fixed_dictionaries({"lr": st.sampled_from((0.1, 0.5))})
+    capabilities = prepared(subject_of(RefusesZero, hyperparameters=strategy, oracle=None), torch.device("cpu"))
+    assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
 
 
 def entries_on(capabilities: Capabilities, check: Check) -> list[Entry]:

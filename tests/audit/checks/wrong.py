@@ -409,6 +409,14 @@ class TakesGradientsForScratch(Plain):
         grad.zero_()
 
 
+class RefusesZero(Plain):
+    """A learning rate of 0 is no learning rate, says the constructor. Schedulers may set it."""
+
+    def validate(self, options: Options) -> None:
+        super().validate(options)
+        assert options["lr"] > 0
+
+
 class KeepsTheGradient(Plain):
     """The gradient itself is kept in the state."""
 
