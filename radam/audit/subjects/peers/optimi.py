@@ -96,7 +96,7 @@ class Adam(_Decaying):
 
     def _average(self, before: Any, new: Any, beta: float) -> Any:
         kept, error = _kept(beta, self.t)
-        if kept == 0:
+        if self.t == 1:
             return 1.0 * new
         fresh = 1 - kept
         return self.scalar(kept, error) * before + self.scalar(fresh, (error * kept + 2 * _U) / fresh) * new
