@@ -201,6 +201,10 @@ class Capabilities:
 
     def _find(self, name: str) -> str | None:
         declared = self.subject.supports
+        if name in ("independent", "elementwise") and self.subject.coupled:
+            return self.subject.coupled
+        if name == "independent":
+            return None
         if name == "elementwise" and (self.subject.oracle is not None or (declared and name in declared)):
             return None
         if declared is not None:

@@ -147,6 +147,8 @@ class Subject:
             must fail: one that passes is reported.
         call: how `build` calls the constructor with hyper-parameters, for reproductions; None where it calls the class
             of what it returns with them as they are, or it cannot be said.
+        coupled: why the steps of its parameters depend on one another; "" where they do not. Checks that step them
+            apart are then left out.
     """
 
     name: str
@@ -158,3 +160,4 @@ class Subject:
     scalars: Literal["textbook", "exact"] = "textbook"
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     call: Callable[[Mapping[str, Any]], Call] | None = None
+    coupled: str = ""

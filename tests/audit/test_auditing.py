@@ -63,6 +63,21 @@ class Shrinks(Unseen):
         return super().step(closure)
 
 
+class Together(Unseen):
+    """A step is as long as the number of gradients."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        count = sum(param.grad is not None for group in self.param_groups for param in group["params"])
+        for group in self.param_groups:
+            group["lr"] = group["lr"] * count
+        try:
+            return super().step(closure)
+        finally:
+            for group in self.param_groups:
+                group["lr"] = group["lr"] / max(count, 1)
+
+
 class Demands(torch.optim.Optimizer):
     def __init__(self, params: Any, temperature: float) -> None:
         super().__init__(params, {"temperature": temperature})
@@ -169,6 +184,14 @@ def test_an_optimizer_that_is_not_elementwise_is_seen() -> None:
         reason = Capabilities(resolved(optimizer), CPU).missing("elementwise")
         assert reason == "a tensor's elements are not stepped as each would be by itself"
     assert Capabilities(resolved(Unseen), CPU).has("elementwise")
+
+
+def test_coupled_parameters_are_not_stepped_apart() -> None:
+    checks = ["groups_are_separate_optimizers", "late_gradients"]
+    assert {entry.status for entry in audit(Together, checks=checks).records} - {"skipped"} == {"failed"}
+    coupled = replace(resolved(Together), coupled="a step is as long as the number of gradients")
+    records = audit(coupled, checks=checks).records
+    assert {(entry.status, entry.reason) for entry in records} == {("skipped", coupled.coupled)}
 
 
 def test_a_build_that_does_more_than_call_the_class_is_in_the_script_itself() -> None:

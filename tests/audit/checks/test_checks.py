@@ -23,7 +23,7 @@ from radam.audit.report import Entry
 from radam.audit.subjects.radam import radam_subject
 from radam.audit.subjects.torch import torch_subject
 from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
-from tests.audit.checks.wrong import BOOKKEEPING, WRONG, RefusesZero, TakesGradientsForScratch, Wrong
+from tests.audit.checks.wrong import BOOKKEEPING, WRONG, CountsForAll, RefusesZero, TakesGradientsForScratch, Wrong
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {check.name: check for check in all_checks()}
@@ -166,6 +166,14 @@ def test_numbers_are_judged_where_gradients_are_scratch() -> None:
         assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
     of_its_own = entries_on(capabilities, CHECKS["gradients_are_not_written_to"])
     assert {entry.status for entry in of_its_own} - {"skipped"} == {"failed"}
+
+
+@pytest.mark.parametrize(
+    "name", ["it_is_let_go", "nothing_is_kept_of_a_load", "loading_leaves_the_state_dict_alone", "state_dict_resumes"]
+)
+def test_a_state_may_have_an_entry_that_belongs_to_no_parameter(name: str) -> None:
+    capabilities = prepared(subject_of(CountsForAll), torch.device("cpu"))
+    assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
 
 
 @pytest.mark.parametrize("name", ["a_learning_rate_of_zero", "a_new_learning_rate_counts", "schedulers"])

@@ -409,6 +409,15 @@ class TakesGradientsForScratch(Plain):
         grad.zero_()
 
 
+class CountsForAll(Plain):
+    """One count of all steps is kept in the state, beside what belongs to parameters."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        self.state.setdefault("k", torch.tensor([0]))  # type: ignore[call-overload]
+        self.state["k"] += 1  # type: ignore[index]
+        return super().step(closure)
+
+
 class RefusesZero(Plain):
     """A learning rate of 0 is no learning rate, says the constructor. Schedulers may set it."""
 

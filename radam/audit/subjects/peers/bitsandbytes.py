@@ -42,7 +42,8 @@ _ADAM: dict[str, SearchStrategy[Any]] = {
     "amsgrad": st.booleans(),
 }
 _ONE_STATE = {**_LR, "eps": st.sampled_from((1e-8, 1e-3)), **_DECAY}
-_TWO = {"t": "step", "m": "state1", "v": "state2"}
+_TWO = {"t": "step", "m": "state1", "v": "state2", "s": "max_state2"}
+"""With the maximum that `amsgrad` asks for, under whatever name: there is none."""
 _ONE = {"t": "step", "m": "state1"}
 
 

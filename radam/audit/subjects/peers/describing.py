@@ -19,6 +19,7 @@ def described(
     hyperparameters: Mapping[str, SearchStrategy[Any]],
     oracle: Callable[..., Oracle] | None = None,
     state: Mapping[str, str] | None = None,
+    coupled: str = "",
 ) -> Subject:
     """A Subject for the class that MODULE:NAME names.
 
@@ -27,6 +28,7 @@ def described(
         hyperparameters: draws each option.
         oracle: takes the options as keywords; None for none.
         state: names of its state by symbol; none for None.
+        coupled: why its parameters are not stepped each by itself.
     """
     module, _, attribute = name.partition(":")
     build = FromClass(getattr(importlib.import_module(module), attribute))
@@ -42,4 +44,5 @@ def described(
         oracle=None if oracle is None else make,
         state=state or {},
         call=build.call,
+        coupled=coupled,
     )

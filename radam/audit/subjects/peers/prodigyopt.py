@@ -24,4 +24,4 @@ def subjects() -> list[Subject]:
         "growth_rate": st.sampled_from((float("inf"), 1.02)),
         "slice_p": st.sampled_from((1, 11)),
     }
-    return [described("prodigyopt:Prodigy", options)]
+    return [described("prodigyopt:Prodigy", options, coupled="its step size is estimated from all parameters")]
