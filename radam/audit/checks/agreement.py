@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from radam.audit.checks.check import EVERY, REAL, Group
+from radam.audit.checks.check import EVERY, REAL, Group, has_two_betas
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
 from radam.audit.strategies import lay_out
@@ -52,7 +52,7 @@ def check_implementations_agree(run: Run) -> None:
 def check_implementations_agree_on_zero_gradients(run: Run) -> None:
     """Elements with zero gradients, with eps as it is by default and 0, at each step: NaN in one is NaN in all."""
     options = run.hyperparameters(weight_decay=0.0)
-    if "betas" in options:
+    if has_two_betas(options):
         options["betas"] = (0.9, 0.999)
     default = run.setting.capabilities.optimizer.defaults.get("eps")
     for eps in (default, 0.0) if "eps" in options else (None,):
@@ -74,8 +74,8 @@ def check_implementations_agree_on_zero_gradients(run: Run) -> None:
 def check_implementations_agree_next_to_one(run: Run) -> None:
     """With decay rates close to 1, where scalars computed in float32 are wrong, from the first step on."""
     options = run.hyperparameters(weight_decay=0.0)
-    if "betas" not in options:
-        raise Skipped("the subject draws no betas")
+    if not has_two_betas(options):
+        raise Skipped("the subject draws no pair of betas")
     options["betas"] = (0.9, run.draw(st.sampled_from((0.9995, 0.999, 0.9999)), "beta2"))
     options.update({name: value for name, value in {"lr": 0.1, "eps": 1e-8}.items() if name in options})
     value = run.numbers((3,))
@@ -115,7 +115,7 @@ def check_groups_are_separate_optimizers(run: Run) -> None:
     for name, more in {"lr": 0.0625, "weight_decay": 0.125, "eps": 0.25}.items():
         if name in second and second[name] == first[name]:
             second[name] = first[name] + more
-    if "betas" in second and second["betas"] == first["betas"]:
+    if has_two_betas(second) and second["betas"] == first["betas"]:
         second["betas"] = (0.5, 0.9375) if first["betas"] != (0.5, 0.9375) else (0.75, 0.875)
     values = [run.numbers((3,)), run.numbers((2, 2))]
     run.make(values, first, [([0], {}), ([1], second)])

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from radam.audit.checks.check import Group
+from radam.audit.checks.check import Group, has_two_betas
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
 
@@ -336,7 +336,7 @@ def _plain(run: Run) -> dict[str, Any]:
     options = run.without_decay()
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-8)
-    if "betas" in options:
+    if has_two_betas(options):
         options["betas"] = (0.9, 0.99)
     if "degenerated_to_sgd" in options:
         options["degenerated_to_sgd"] = True

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.autograd import gradcheck
 
-from radam.audit.checks.check import Group
+from radam.audit.checks.check import Group, has_two_betas
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
 from radam.audit.script import literal
@@ -82,7 +82,7 @@ def _smooth(run: Run) -> dict[str, Any]:
     options = run.hyperparameters()
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-3)
-    if "betas" in options:
+    if has_two_betas(options):
         options["betas"] = (0.9, 0.99)
     if "lr" in options:
         options["lr"] = 0.1

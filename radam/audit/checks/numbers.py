@@ -12,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 
 from radam.audit.bounds import Tracked, compare
-from radam.audit.checks.check import EVERY, PRECISE, REAL, Group
+from radam.audit.checks.check import EVERY, PRECISE, REAL, Group, has_two_betas
 from radam.audit.finding import Skipped
 from radam.audit.lockstep import Lockstep, Trajectory, arithmetic_of, flat
 from radam.audit.run import Run
@@ -185,8 +185,8 @@ def check_each_combination_of_flags(run: Run) -> None:
 def check_decay_rates_of_zero(run: Run) -> None:
     """Each step is the oracle's where beta1, beta2 or both are 0, with and without a maximum."""
     options = _well_conditioned(run, run.hyperparameters())
-    if "betas" not in options:
-        raise Skipped("the subject draws no betas")
+    if not has_two_betas(options):
+        raise Skipped("the subject draws no pair of betas")
     beta1, beta2 = options["betas"]
     groups: list[dict[str, Any]] = [{"betas": betas} for betas in ((0.0, beta2), (beta1 or 0.5, 0.0), (0.0, 0.0))]
     if "amsgrad" in run.group_options():
@@ -248,7 +248,7 @@ def check_defaults(run: Run) -> None:
 def _well_conditioned(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     """The same with decay rates that textbook scalars serve well, and a learning rate that moves a parameter."""
     result = dict(options)
-    if "betas" in result:
+    if has_two_betas(result):
         beta1 = run.draw(st.sampled_from((0.9, 0.0, 0.5, 0.99)), "beta1")
         beta2 = run.draw(st.sampled_from((0.999, 0.99, 0.9, 0.8, 0.9995, 0.9999, 0.75)), "beta2")
         result["betas"] = (beta1, beta2)
@@ -428,7 +428,7 @@ def check_closed_form(run: Run) -> None:
     """On a constant gradient g, m is (1 - b1^t) g and v is (1 - b2^t) g^2, without any recurrence."""
     options = _well_conditioned(run, run.without_decay(maximize=False))
     names = run.subject.state
-    if "betas" not in options or not {"m", "v"} <= set(names) or options.get("variance_warmup"):
+    if not has_two_betas(options) or not {"m", "v"} <= set(names) or options.get("variance_warmup"):
         raise Skipped("is known for moving averages of g and g^2 by two betas")
     if not getattr(run.oracle(options), "averages", True):
         raise Skipped("its moments are not plain moving averages")

@@ -23,7 +23,15 @@ from radam.audit.report import Entry
 from radam.audit.subjects.radam import radam_subject
 from radam.audit.subjects.torch import torch_subject
 from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
-from tests.audit.checks.wrong import BOOKKEEPING, WRONG, CountsForAll, RefusesZero, TakesGradientsForScratch, Wrong
+from tests.audit.checks.wrong import (
+    BOOKKEEPING,
+    WRONG,
+    CountsForAll,
+    RefusesZero,
+    TakesGradientsForScratch,
+    ThreeBetas,
+    Wrong,
+)
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {check.name: check for check in all_checks()}
@@ -173,6 +181,17 @@ def test_numbers_are_judged_where_gradients_are_scratch() -> None:
 )
 def test_a_state_may_have_an_entry_that_belongs_to_no_parameter(name: str) -> None:
     capabilities = prepared(subject_of(CountsForAll), torch.device("cpu"))
+    assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+
+
+@pytest.mark.parametrize(
+    "name", ["groups_are_separate_optimizers", "bad_betas_are_refused", "a_new_learning_rate_counts", "schedulers"]
+)
+def test_betas_may_be_three(name: str) -> None:
+    strategy = st.fixed_dictionaries({"lr": st.sampled_from((0.1, 0.5)), "betas": st.just((0.9, 0.99, 0.5))})
+    capabilities = prepared(
+        subject_of(ThreeBetas, hyperparameters=strategy, oracle=None, supports=frozenset()), torch.device("cpu")
+    )
     assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
 
 

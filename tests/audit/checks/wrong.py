@@ -418,6 +418,17 @@ class CountsForAll(Plain):
         return super().step(closure)
 
 
+class ThreeBetas(Plain):
+    """One more beta, which serves for nothing, but must be there and within range."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, ...] = (0.9, 0.999, 0.9)) -> None:
+        assert len(betas) == 3
+        super().__init__(params, lr=lr, betas=betas)  # type: ignore[arg-type]
+
+    def update_group(self, group: Options) -> None:
+        super().update_group({**group, "betas": group["betas"][:2]})
+
+
 class RefusesZero(Plain):
     """A learning rate of 0 is no learning rate, says the constructor. Schedulers may set it."""
 
