@@ -162,7 +162,11 @@ class Ranger(RAdam):
         """Move the averages, then la by what the parameter will be."""
         super().advance(param, grad)
         slow = param if self.t == 1 else self.s
-        self.s = slow + self.alpha * (super().apply(param, grad) - slow) if self.t % self.k == 0 else slow
+        self.s = slow
+        if self.t % self.k == 0:
+            # Where the branch is in doubt, so is la.
+            doubt = self.scalar(1.0, 0.0 if self.scalar_error(self.t).decided else math.inf)
+            self.s = slow + doubt * (self.alpha * (super().apply(param, grad) - slow))
 
     def apply(self, param: Any, grad: Any) -> Any:
         """The new parameter."""
