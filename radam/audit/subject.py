@@ -149,6 +149,8 @@ class Subject:
             of what it returns with them as they are, or it cannot be said.
         coupled: why the steps of its parameters depend on one another; "" where they do not. Checks that step them
             apart are then left out.
+        residues: names of state tensors that hold what roundings have left out, as of Kahan's sums. They are as
+            uncertain as they are large, and two ways to compute a step are not compared by them.
     """
 
     name: str
@@ -161,3 +163,4 @@ class Subject:
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     call: Callable[[Mapping[str, Any]], Call] | None = None
     coupled: str = ""
+    residues: frozenset[str] = frozenset()

@@ -195,6 +195,13 @@ def test_betas_may_be_three(name: str) -> None:
     assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
 
 
+@pytest.mark.parametrize(("residues", "status"), [((), "failed"), (("residue",), "passed")])
+def test_residues_are_not_compared(residues: tuple[str, ...], status: str) -> None:
+    subject = subject_of(KeepsAResidue, supports=frozenset({"foreach"}), residues=frozenset(residues))
+    entries = entries_on(prepared(subject, torch.device("cpu")), CHECKS["implementations_agree"])
+    assert {entry.status for entry in entries} - {"skipped"} == {status}
+
+
 @pytest.mark.parametrize("name", ["a_learning_rate_of_zero", "a_new_learning_rate_counts", "schedulers"])
 def test_a_constructor_may_refuse_a_learning_rate_of_zero(name: str) -> None:
     strategy = st.fixed_dictionaries({"lr": st.sampled_from((0.1, 0.5))})

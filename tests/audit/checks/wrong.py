@@ -429,6 +429,14 @@ class ThreeBetas(Plain):
         super().update_group({**group, "betas": group["betas"][:2]})
 
 
+class KeepsAResidue(Plain):
+    """What a rounding has left out is kept, and is another one in another order of evaluation."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad, state, group)
+        state["residue"] = torch.full_like(param.detach(), 1e-3 if group["foreach"] else -1e-3)
+
+
 class RefusesZero(Plain):
     """A learning rate of 0 is no learning rate, says the constructor. Schedulers may set it."""
 

@@ -20,6 +20,7 @@ def described(
     oracle: Callable[..., Oracle] | None = None,
     state: Mapping[str, str] | None = None,
     coupled: str = "",
+    residues: frozenset[str] = frozenset(),
 ) -> Subject:
     """A Subject for the class that MODULE:NAME names.
 
@@ -29,6 +30,7 @@ def described(
         oracle: takes the options as keywords; None for none.
         state: names of its state by symbol; none for None.
         coupled: why its parameters are not stepped each by itself.
+        residues: state tensors that hold what roundings have left out.
     """
     module, _, attribute = name.partition(":")
     build = FromClass(getattr(importlib.import_module(module), attribute))
@@ -45,4 +47,5 @@ def described(
         state=state or {},
         call=build.call,
         coupled=coupled,
+        residues=residues,
     )

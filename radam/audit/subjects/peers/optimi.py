@@ -218,13 +218,15 @@ def subjects() -> list[Subject]:
         "adam_wd": st.booleans(),
     }
     of_ranger = {**_ADAM, **_DECAY, "k": st.sampled_from((6, 1, 2)), "alpha": st.sampled_from((0.5, 0.8))}
-    return [
-        described("optimi:RAdam", {**_ADAM, **_DECAY}, RAdam, _MOMENTS),
-        described("optimi:Adam", {**_ADAM, **_DECAY}, Adam, _MOMENTS),
-        described("optimi:AdamW", {**_ADAM, **_FULLY}, AdamW, _MOMENTS),
-        described("optimi:SGD", of_sgd, SGD, {"m": "exp_avg"}),
-        described("optimi:Lion", {**_LR, "betas": _OF_LION, **_FULLY}, Lion, {"m": "exp_avg"}),
-        described("optimi:Ranger", of_ranger, Ranger, {**_MOMENTS, "s": "la_param"}),
-        described("optimi:Adan", of_adan),
-        described("optimi:StableAdamW", {**_ADAM, **_FULLY}),
-    ]
+    kinds: dict[str, tuple[dict[str, SearchStrategy[Any]], type[Recurrence] | None, dict[str, str]]] = {
+        "RAdam": ({**_ADAM, **_DECAY}, RAdam, _MOMENTS),
+        "Adam": ({**_ADAM, **_DECAY}, Adam, _MOMENTS),
+        "AdamW": ({**_ADAM, **_FULLY}, AdamW, _MOMENTS),
+        "SGD": (of_sgd, SGD, {"m": "exp_avg"}),
+        "Lion": ({**_LR, "betas": _OF_LION, **_FULLY}, Lion, {"m": "exp_avg"}),
+        "Ranger": (of_ranger, Ranger, {**_MOMENTS, "s": "la_param"}),
+        "Adan": (of_adan, None, {}),
+        "StableAdamW": ({**_ADAM, **_FULLY}, None, {}),
+    }
+    kahan = frozenset({"kahan_comp"})
+    return [described(f"optimi:{name}", *kind, residues=kahan) for name, kind in kinds.items()]
