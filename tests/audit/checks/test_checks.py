@@ -27,6 +27,7 @@ from tests.audit.checks.wrong import (
     BOOKKEEPING,
     WRONG,
     CountsForAll,
+    KeepsAResidue,
     RefusesZero,
     TakesGradientsForScratch,
     ThreeBetas,
