@@ -14,7 +14,7 @@ from hypothesis.strategies import DataObject, SearchStrategy
 
 from radam.audit.bounds import Comparison, Tracked, compare
 from radam.audit.capabilities import HALF, SWITCHES, Capabilities, forget_compiled
-from radam.audit.finding import Finding, Worst
+from radam.audit.finding import Finding, Skipped, Worst
 from radam.audit.lockstep import Discrepancy, Lockstep, Record, arithmetic_of, flat, precision_of, same_bits
 from radam.audit.rounding import Rounding, Side
 from radam.audit.script import Script, expression, keywords, literal
@@ -448,6 +448,8 @@ class Run:
     def follow(self) -> Lockstep:
         """An oracle that follows the first optimizer from its state as it stands."""
         assert self.subject.oracle is not None
+        if getattr(self.oracle(self.options), "freely", False):
+            raise Skipped("the oracle runs freely only: it has more arrays than m, v and s")
         lockstep = Lockstep(
             self.optimizer(),
             self.own,

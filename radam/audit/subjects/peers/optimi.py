@@ -1,4 +1,4 @@
-"""optimi's optimizers; all but Adan and StableAdamW with oracles.
+"""optimi's optimizers; all but StableAdamW with oracles.
 
 Its moving averages are corrected for their start as they are taken: with c = (1 - b)/(1 - b^t),
 
@@ -11,6 +11,7 @@ which is Adam with eps after the bias correction. RAdam is adaptive where rho_t 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from hypothesis.strategies import SearchStrategy
 
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Recurrence, ScalarError, Subject
+from radam.audit.subjects.peers.adan_pytorch import Adan
 from radam.audit.subjects.peers.describing import described
 from radam.audit.subjects.peers.lion_pytorch import Lion as PlainLion
 
@@ -187,6 +189,18 @@ class Lion(PlainLion):
         super().__init__(lr, betas, weight_decay / (max_lr or lr) if decouple_lr else weight_decay)
 
 
+def _adan(
+    lr: float,
+    betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
+    weight_decay: float = 2e-2,
+    eps: float = 1e-6,
+    decouple_lr: bool = False,
+    max_lr: float | None = None,
+    adam_wd: bool = False,
+) -> Adan:
+    return Adan(lr, betas, eps, (lr / (max_lr or lr) if decouple_lr else lr) * weight_decay, decay_first=adam_wd)
+
+
 _LR: dict[str, SearchStrategy[Any]] = {"lr": st.sampled_from((1e-3, *(lr for lr in LR_CORNERS if lr <= 1)))}
 _EPS: dict[str, SearchStrategy[Any]] = {"eps": st.sampled_from((1e-6, 1e-8, 1e-3, 1.0))}
 _FULLY: dict[str, SearchStrategy[Any]] = {
@@ -218,14 +232,14 @@ def subjects() -> list[Subject]:
         "adam_wd": st.booleans(),
     }
     of_ranger = {**_ADAM, **_DECAY, "k": st.sampled_from((6, 1, 2)), "alpha": st.sampled_from((0.5, 0.8))}
-    kinds: dict[str, tuple[dict[str, SearchStrategy[Any]], type[Recurrence] | None, dict[str, str]]] = {
+    kinds: dict[str, tuple[dict[str, SearchStrategy[Any]], Callable[..., Recurrence] | None, dict[str, str]]] = {
         "RAdam": ({**_ADAM, **_DECAY}, RAdam, _MOMENTS),
         "Adam": ({**_ADAM, **_DECAY}, Adam, _MOMENTS),
         "AdamW": ({**_ADAM, **_FULLY}, AdamW, _MOMENTS),
         "SGD": (of_sgd, SGD, {"m": "exp_avg"}),
         "Lion": ({**_LR, "betas": _OF_LION, **_FULLY}, Lion, {"m": "exp_avg"}),
         "Ranger": (of_ranger, Ranger, {**_MOMENTS, "s": "la_param"}),
-        "Adan": (of_adan, None, {}),
+        "Adan": (of_adan, _adan, {}),
         "StableAdamW": ({**_ADAM, **_FULLY}, None, {}),
     }
     kahan = frozenset({"kahan_comp"})
