@@ -236,8 +236,9 @@ def _extremum(choose: Callable[[Array, Array], Array]) -> Callable[[Tracked, Tra
 
 
 def _sign(a: Tracked) -> Tracked:
-    # Where the bound reaches across zero, nothing is certain. Of NaN it is NaN in NumPy, and 0 in torch.
-    certain = (np.abs(a.value) > a.error) | ((a.error == 0) & ~np.isnan(a.value))
+    # Where the bound reaches across zero, nothing is certain; nor where there is no number: NaN or infinity, of which
+    # the one may stand for the other, have the signs NaN and 1 in NumPy, 0 and 1 in torch.
+    certain = np.isfinite(a.value) & ((np.abs(a.value) > a.error) | (a.error == 0))
     return Tracked(np.sign(a.value), np.where(certain, 0.0, np.inf), a.precision, a.k)
 
 

@@ -419,6 +419,11 @@ def test_a_sign_is_certain_where_the_bound_does_not_reach_zero(value: float, err
     assert sign.error[0] == (0 if certain else math.inf)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_the_sign_of_what_is_no_number_is_uncertain(value: float) -> None:
+    assert np.sign(one(value)).error[0] == math.inf  # type: ignore[call-overload]
+
+
 def test_the_sign_of_an_exact_zero_is_zero() -> None:
     sign = np.sign(one(0.0))  # type: ignore[call-overload]
     assert (sign.value[0], sign.error[0]) == (0, 0)

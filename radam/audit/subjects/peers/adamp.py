@@ -25,5 +25,7 @@ def subjects() -> list[Subject]:
         "momentum": st.sampled_from((0.0, 0.9)),
         "dampening": st.sampled_from((0.0, 0.5)),
         **_OPTIONS,
+        # With decay first: it is what shows, in trial steps, that a matrix is projected.
+        "weight_decay": st.sampled_from((0.1, 0.0, 0.01)),
     }
     return [described("adamp:AdamP", of_adam), described("adamp:SGDP", of_sgd)]
