@@ -10,6 +10,8 @@ import torch
 from radam.audit.subject import Subject
 
 PACKAGES: dict[str, str] = {
+    "pytorch_optimizer": "radam.audit.subjects.peers.pytorch_optimizer",
+    "timm": "radam.audit.subjects.peers.timm",
     "torch": "radam.audit.subjects.torch",
 }
 """By the name that a package is imported by, the module whose `subjects()` describes its optimizers."""

@@ -1,0 +1,73 @@
+"""What the modules of packages share: hyper-parameters of the Adam family, and a Subject from a class and an oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
+from radam.audit.subject import Oracle, Subject
+from radam.audit.subjects.classes import FromClass, class_subject
+
+MakesOracle = Callable[[Mapping[str, Any]], Oracle]
+Strategies = Mapping[str, SearchStrategy[Any]]
+
+EPS = (1e-8, 1e-3, 0.0, 1e-16, 1.0)
+
+
+def adaptive(*flags: str, **more: SearchStrategy[Any]) -> dict[str, SearchStrategy[Any]]:
+    """Options of the Adam family, with flags that are drawn, and others.
+
+    Example:
+        >>> sorted(adaptive("amsgrad"))
+        ['amsgrad', 'betas', 'eps', 'lr', 'weight_decay']
+    """
+    return {
+        "lr": st.sampled_from(LR_CORNERS),
+        "betas": betas(),
+        "eps": st.sampled_from(EPS),
+        "weight_decay": st.sampled_from(DECAY_CORNERS),
+        **{flag: st.booleans() for flag in flags},
+        **more,
+    }
+
+
+def plain(options: Mapping[str, Any], **names: str) -> dict[str, Any]:
+    """Options as an oracle takes them: numbers for tensors, with other names for some.
+
+    Example:
+        >>> plain({"lr": torch.tensor(0.5), "fixed_decay": True}, fixed_decay="absolute")
+        {'lr': 0.5, 'absolute': True}
+    """
+    return {
+        names.get(name, name): float(value.detach()) if isinstance(value, torch.Tensor) else value
+        for name, value in options.items()
+    }
+
+
+def described(
+    optimizer: type[torch.optim.Optimizer],
+    name: str,
+    options: Strategies | None = None,
+    oracle: MakesOracle | None = None,
+    state: Mapping[str, str] | None = None,
+) -> Subject:
+    """A Subject for an optimizer class, of those options that its constructor takes.
+
+    Args:
+        optimizer: the class.
+        name: where users import it.
+        options: strategies; None for those of options whose name says what they mean.
+        oracle: what it should compute; None where nothing of that is known.
+        state: names of its state; None for torch's Adam's.
+    """
+    if options is None:
+        return class_subject(optimizer, name)
+    build = FromClass(optimizer)
+    drawn = st.fixed_dictionaries(dict(options)).filter(build.accepts)
+    more = {} if state is None else {"state": dict(state)}
+    return Subject(name=name, build=build, hyperparameters=drawn, oracle=oracle, call=build.call, **more)
