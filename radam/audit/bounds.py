@@ -120,7 +120,7 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
         if rule is None or method != "__call__" or kwargs:
             raise TypeError(
                 f"np.{ufunc.__name__} has no error bound: write the oracle with + - * /, np.sqrt, np.square, "
-                "np.maximum, np.minimum and np.absolute"
+                "np.maximum, np.minimum, np.absolute and np.sign"
             )
         with np.errstate(all="ignore"):
             return rule(*(self._lift(operand) for operand in inputs))
@@ -239,6 +239,12 @@ def _absolute(a: Tracked) -> Tracked:
     return Tracked(np.abs(a.value), a.error, a.precision, a.k, a.partial)
 
 
+def _sign(a: Tracked) -> Tracked:
+    # Where the sign is in doubt, there is no bound.
+    decided = (np.abs(a.value) > a.error) | (a.error == 0)
+    return Tracked(np.sign(a.value), np.where(decided, 0.0, np.inf), a.precision, a.k)
+
+
 _RULES: dict[np.ufunc, Callable[..., Tracked]] = {
     np.add: _add,
     np.subtract: _subtract,
@@ -251,6 +257,7 @@ _RULES: dict[np.ufunc, Callable[..., Tracked]] = {
     np.maximum: _extremum(np.maximum),
     np.minimum: _extremum(np.minimum),
     np.absolute: _absolute,
+    np.sign: _sign,
 }
 
 

@@ -10,9 +10,12 @@ import torch
 from radam.audit.subject import Subject
 
 PACKAGES: dict[str, str] = {
+    "adabelief_pytorch": "radam.audit.subjects.peers.adabelief_pytorch",
+    "labml_nn": "radam.audit.subjects.peers.labml_nn",
     "pytorch_optimizer": "radam.audit.subjects.peers.pytorch_optimizer",
     "timm": "radam.audit.subjects.peers.timm",
     "torch": "radam.audit.subjects.torch",
+    "torch_optimizer": "radam.audit.subjects.peers.torch_optimizer",
 }
 """By the name that a package is imported by, the module whose `subjects()` describes its optimizers."""
 
