@@ -169,6 +169,17 @@ class Capabilities:
         """The parameters of the constructor."""
         return inspect.signature(type(self.optimizer)).parameters
 
+    def settled(self, dtype: torch.dtype) -> dict[str, bool]:
+        """Flags as they are in all examples of complex numbers: those with which a step raises the other way."""
+        if not dtype.is_complex:
+            return {}
+        flags = {name: value for name, value in self.options.items() if isinstance(value, bool)}
+        for name, value in flags.items():
+            key = f"{name}={not value} {dtype}"
+            if key not in self._reasons:
+                self._reasons[key] = self._trial(dtype, {name: not value})
+        return {name: value for name, value in flags.items() if self._reasons[f"{name}={not value} {dtype}"]}
+
     def _find(self, name: str) -> str | None:
         declared = self.subject.supports
         if name == "elementwise" and (self.subject.oracle is not None or (declared and name in declared)):

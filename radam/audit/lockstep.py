@@ -484,7 +484,9 @@ class Trajectory:
         comparisons = [
             compare(names[symbol], flat(state[names[symbol]]), getattr(self.oracle, symbol))
             for symbol in ("m", "v", "s")
-            if names.get(symbol) in state and isinstance(getattr(self.oracle, symbol), Tracked)
+            if names.get(symbol) in state
+            and isinstance(getattr(self.oracle, symbol), Tracked)
+            and state[names[symbol]].is_complex() == self._param.is_complex()
         ]
         return [*comparisons, compare("param", flat(self._param), self.expected)]
 

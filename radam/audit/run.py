@@ -97,6 +97,10 @@ class Run:
         return self._data.draw(strategy, label=label)
 
     def hyperparameters(self, **fixed: Any) -> dict[str, Any]:
+        """Draw hyper-parameters that the subject takes for the dtype; `fixed` wins over those that it has."""
+        return self.any_hyperparameters(**{**self.setting.capabilities.settled(self.dtype), **fixed})
+
+    def any_hyperparameters(self, **fixed: Any) -> dict[str, Any]:
         """Draw hyper-parameters of the subject; `fixed` wins over those that it has."""
         options = dict(self.draw(self.subject.hyperparameters, "hyper-parameters"))
         options.update({name: value for name, value in fixed.items() if name in options})

@@ -83,6 +83,8 @@ class Recurrence:
     """
 
     scalars: Literal["textbook", "exact"] = "textbook"
+    averages: tuple[str, ...] = ("m", "v")
+    """Which of m and v are moving averages of the gradient and of its square, by two betas."""
 
     def __init__(self) -> None:
         self.t = 0

@@ -234,7 +234,7 @@ def check_maximize_is_minimize_of_the_negative(run: Run) -> None:
 def check_complex_is_pairs_of_reals(run: Run) -> None:
     """A complex parameter is stepped as the real tensor of its parts, beside a real one."""
     values = [run.numbers((3,)), run.numbers((2,))]
-    options = run.hyperparameters()
+    options = run.any_hyperparameters()
     reals = [torch.view_as_real(value) for value in values]
     run.make(reals, options)
     run.make(values, options, name="other")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
-from radam.audit.subject import Oracle, Subject
+from radam.audit.subject import Oracle, Subject, torch_adam_names
 from radam.audit.subjects.classes import FromClass, class_subject
 
 MakesOracle = Callable[[Mapping[str, Any]], Oracle]
@@ -69,5 +69,5 @@ def described(
         return class_subject(optimizer, name)
     build = FromClass(optimizer)
     drawn = st.fixed_dictionaries(dict(options)).filter(build.accepts)
-    more = {} if state is None else {"state": dict(state)}
-    return Subject(name=name, build=build, hyperparameters=drawn, oracle=oracle, call=build.call, **more)
+    names = torch_adam_names() if state is None else dict(state)
+    return Subject(name=name, build=build, hyperparameters=drawn, oracle=oracle, state=names, call=build.call)

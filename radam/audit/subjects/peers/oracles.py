@@ -21,8 +21,8 @@ def correction(t: int, beta: float) -> tuple[float, float]:
     """1 - beta^t, and the relative error that its usual float64 formula may have, as in `reference.optimizers`.
 
     Example:
-        >>> correction(1, 0.75)[0]
-        0.25
+        >>> correction(1, 0.5)[0]
+        0.5
     """
     if beta == 0:
         return 1.0, 0.0
@@ -111,6 +111,8 @@ class Lion(Adaptive):
     p <- p - lr sign(b1 m + (1 - b1) g)        then m <- b2 m + (1 - b2) g
     """
 
+    averages = ()
+
     direction: Any
 
     def advance(self, param: Any, grad: Any) -> None:
@@ -130,6 +132,8 @@ class Yogi(Adaptive):
 
     v <- v - (1 - b2) sign(v - g^2) g^2,  p <- p - lr (m/bc1) / (sqrt(v/bc2) + eps)
     """
+
+    averages = ()
 
     def __init__(self, *, initial_accumulator: float = 1e-6, **options: Any) -> None:
         super().__init__(**options)
@@ -205,6 +209,8 @@ class LaProp(Adaptive):
     v <- b2 v + (1 - b2) g^2,  m <- b1 m + (1 - b1) lr g / (sqrt(v/bc2) + eps),  p <- (p - m/bc1)(1 - lr wd)
     """
 
+    averages = ("v",)
+
     def advance(self, param: Any, grad: Any) -> None:
         """Move v, and m by it."""
         self.t += 1
@@ -230,7 +236,11 @@ class ADOPT(Adaptive):
         decays_first: whether decoupled decay acts in the first step too.
     """
 
-    def __init__(self, *, clip: float | None = 0.25, offset: int = 0, decays_first: bool = True, **options: Any) -> None:
+    averages = ()
+
+    def __init__(
+        self, *, clip: float | None = 0.25, offset: int = 0, decays_first: bool = True, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.clip, self.offset, self.decays_first = clip, offset, decays_first
 
@@ -282,6 +292,10 @@ def adabelief(options: Mapping[str, Any], *, rectify: bool, keeps_eps: bool = Tr
     base: Any = reference.RAdam if rectify else reference.Adam
 
     class AdaBelief(base):  # type: ignore[misc]
+        averages = ("m",)
+        v: Any
+        s: Any
+
         def advance(self, param: Any, grad: Any) -> None:
             m, v, s = (0.0 if state is None else state for state in (self.m, self.v, self.s))
             super().advance(param, grad)
@@ -297,8 +311,7 @@ def adabelief(options: Mapping[str, Any], *, rectify: bool, keeps_eps: bool = Tr
             if keeps_eps:
                 return super().apply(param, grad)
             kept = self.v, self.s
-            self.v = self.v + self.eps
-            self.s = None if self.s is None else self.s + self.eps
+            self.v, self.s = (None if state is None else state + self.eps for state in kept)
             result = super().apply(param, grad)
             self.v, self.s = kept
             return result
@@ -312,6 +325,8 @@ class SGDW(Recurrence):
 
     s <- mu s + (1 - dampening) g', at first g';  p <- (1 - lr wd) p - lr s;  nesterov: g' + mu s in place of s
     """
+
+    averages = ()
 
     def __init__(
         self,

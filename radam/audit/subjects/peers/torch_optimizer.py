@@ -28,8 +28,9 @@ def _adabelief(options: Mapping[str, Any]) -> Oracle:
 
     neutral = {"eps": 1e-8, "weight_decouple": False, **plain(options, fixed_decay="absolute")}
     rectify = neutral.pop("rectify", False)
-    more = {"threshold": 4.0, "strict": True} if rectify else {}
-    return adabelief(neutral, rectify=rectify, optimized_update=False, **more)
+    if rectify:
+        neutral |= {"threshold": 4.0, "strict": True}
+    return adabelief(neutral, rectify=rectify, optimized_update=False)
 
 
 def _adabound(options: Mapping[str, Any]) -> Oracle:
