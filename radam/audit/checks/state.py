@@ -13,6 +13,8 @@ from radam.audit.run import Run
 
 state = Group("State")
 
+LATE = ("amsgrad", "nesterov", "maximize", "foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay")
+"""Options that torch's optimizers were given after their first versions."""
 CUTS = (1, 6, 0, 4, 5, 7)
 """Counts of steps at which a run is cut."""
 
@@ -284,7 +286,12 @@ def check_a_file_from_before_an_option(run: Run) -> None:
     run.drive(3)
     defaults, group = run.optimizer().defaults, run.optimizer().param_groups[0]
     # Defaults that are asked for in the constructor are the new optimizer's too.
-    off = [name for name, value in defaults.items() if (value is False or value is None) and group.get(name) is value]
+    late = {*LATE, *(constant for code in _of_setstate(run) for constant in code.co_consts)}
+    off = [
+        name
+        for name, value in defaults.items()
+        if name in late and (value is False or value is None) and group.get(name) is value
+    ]
     run.script.do(
         "saved = copy.deepcopy(optimizer.state_dict())\n"
         f"for group in saved['param_groups']:\n    for name in {off!r}:\n        del group[name]"

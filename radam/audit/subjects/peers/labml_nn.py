@@ -25,7 +25,7 @@ def _radam(options: Mapping[str, Any]) -> Oracle:
 
 
 def _adam(options: Mapping[str, Any]) -> Oracle:
-    """Adam, AMSGrad and AdamFP16: eps before the bias correction where the update is optimized."""
+    """Adam and AMSGrad: eps before the bias correction where the update is optimized."""
     import reference
 
     return reference.Adam(**plain(options))
@@ -96,7 +96,8 @@ def subjects() -> list[Subject]:
     return [
         of_name("ada_belief", "AdaBelief", belief, _adabelief, state=_VARIANCES),
         of_name("adam", "Adam", adam, _adam),
-        of_name("adam_fp16", "AdamFP16", adam, _adam),
+        # Half precision is the rounding of a float32 copy in the state: a step does not follow from what it shows.
+        of_name("adam_fp16", "AdamFP16", adam, None),
         of_name("adam_warmup", "AdamWarmup", {**maximum, "warmup": warmup}, _warmed_up),
         of_name("amsgrad", "AMSGrad", maximum, _amsgrad),
         of_name("noam", "Noam", {**maximum, "warmup": st.sampled_from((4, 100))}, None),
