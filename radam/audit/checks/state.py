@@ -286,7 +286,10 @@ def check_a_file_from_before_an_option(run: Run) -> None:
     run.drive(3)
     defaults, group = run.optimizer().defaults, run.optimizer().param_groups[0]
     # Defaults that are asked for in the constructor are the new optimizer's too.
-    late = {*LATE, *(constant for code in _of_setstate(run) for constant in code.co_consts)}
+    late = {constant for code in _of_setstate(run) for constant in code.co_consts}
+    of_torch = [cls for cls in type(run.optimizer()).__mro__ if cls.__module__.startswith("torch.optim.")]
+    if of_torch != [torch.optim.Optimizer]:
+        late |= set(LATE)
     off = [
         name
         for name, value in defaults.items()
