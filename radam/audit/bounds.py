@@ -240,8 +240,8 @@ def _absolute(a: Tracked) -> Tracked:
 
 
 def _sign(a: Tracked) -> Tracked:
-    # Where the sign is in doubt, there is no bound.
-    decided = (np.abs(a.value) > a.error) | (a.error == 0)
+    # Where the sign is in doubt there is no bound: near 0, and of an infinity that in another order is NaN.
+    decided = np.isfinite(a.value) & ((np.abs(a.value) > a.error) | (a.error == 0))
     return Tracked(np.sign(a.value), np.where(decided, 0.0, np.inf), a.precision, a.k)
 
 

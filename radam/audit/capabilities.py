@@ -243,14 +243,19 @@ class Capabilities:
     def _by_elements(self, name: str) -> str | None:
         """A matrix and its elements, each a tensor, are stepped alike, to 1 in 1000: no norm or angle takes part.
 
-        Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there.
+        Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there;
+        and the same with decay: some scale only what decays.
         """
+        decay = {"weight_decay": 0.1} if "weight_decay" in self.options else {}
+        return self._by_elements_with(self.options) or self._by_elements_with({**self.options, **decay})
+
+    def _by_elements_with(self, options: Mapping[str, Any]) -> str | None:
         whole = torch.nn.Parameter(torch.tensor([[0.5, -1.5], [2.5, 0.25], [-1.0, 3.0]], device=self.device))
         single = [torch.nn.Parameter(element.detach().clone()) for element in whole.reshape(-1)]
         start = whole.detach().clone()
         right_angle = torch.tensor([[3.0, 1.0], [0.0, 0.0], [0.0, 0.0]], device=self.device)
         try:
-            one, many = self.subject.build([whole], self.options), self.subject.build(single, self.options)
+            one, many = self.subject.build([whole], options), self.subject.build(single, options)
             for grad in (right_angle, 0.5 + 0.25 * start):
                 whole.grad = grad.clone()
                 for element, part in zip(single, grad.reshape(-1), strict=True):

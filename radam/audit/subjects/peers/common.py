@@ -11,7 +11,7 @@ from hypothesis.strategies import SearchStrategy
 
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Oracle, Subject, torch_adam_names
-from radam.audit.subjects.classes import FromClass, class_subject
+from radam.audit.subjects.classes import FromClass, hyperparameters_of
 
 MakesOracle = Callable[[Mapping[str, Any]], Oracle]
 Strategies = Mapping[str, SearchStrategy[Any]]
@@ -55,6 +55,7 @@ def described(
     options: Strategies | None = None,
     oracle: MakesOracle | None = None,
     state: Mapping[str, str] | None = None,
+    **fixed: Any,
 ) -> Subject:
     """A Subject for an optimizer class, of those options that its constructor takes.
 
@@ -64,10 +65,13 @@ def described(
         options: strategies; None for those of options whose name says what they mean.
         oracle: what it should compute; None where nothing of that is known.
         state: names of its state; None for torch's Adam's.
+        fixed: options that are the same in all examples.
     """
-    if options is None:
-        return class_subject(optimizer, name)
     build = FromClass(optimizer)
-    drawn = st.fixed_dictionaries(dict(options)).filter(build.accepts)
+    drawn = hyperparameters_of(optimizer)
+    if options is not None:
+        drawn = st.fixed_dictionaries(dict(options)).filter(build.accepts)
+    if fixed:
+        drawn = drawn.map(lambda options: {**options, **fixed})
     names = torch_adam_names() if state is None else dict(state)
     return Subject(name=name, build=build, hyperparameters=drawn, oracle=oracle, state=names, call=build.call)

@@ -79,8 +79,8 @@ def subjects() -> list[Subject]:
     """Subjects for optimizers of timm.optim."""
     optim = _optim()
 
-    def of_name(name: str, *more: Any) -> Subject:
-        return described(getattr(optim, name), f"timm.optim:{name}", *more)
+    def of_name(name: str, *more: Any, **fixed: Any) -> Subject:
+        return described(getattr(optim, name), f"timm.optim:{name}", *more, **fixed)
 
     usual = adaptive()
     maximized = adaptive("maximize")
@@ -106,7 +106,8 @@ def subjects() -> list[Subject]:
         of_name("Adan"),
         of_name("Adopt", clipped, _adopt),
         of_name("LaProp", {**usual, "lr": st.just(4e-4)}, _laprop, corrected_by_state),
-        of_name("Lamb"),
+        # By default the norm of all gradients together is clipped, as documented.
+        of_name("Lamb", max_grad_norm=None),
         of_name("Lars"),
         of_name("Lion", without_eps, _lion, {"m": "exp_avg"}),
         of_name("MADGRAD"),
