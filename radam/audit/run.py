@@ -115,6 +115,11 @@ class Run:
             if name in defaults and name not in _DECAY_KINDS
         }
 
+    def without_zero_divisors(self) -> dict[str, Any]:
+        """Hyper-parameters with an eps, without which a divisor may be 0."""
+        options = self.hyperparameters()
+        return {**options, "eps": max(options["eps"], 1e-8)} if isinstance(options.get("eps"), float) else options
+
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""
         return self.hyperparameters(weight_decay=0.0, lambd=0.0, **fixed)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from radam.audit.checks.check import EVERY, PRECISE, Group
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
+from radam.audit.script import expression
 
 state = Group("State")
 
@@ -209,7 +210,7 @@ def check_names_in_state_dicts(run: Run) -> None:
 @state.check("dtype", examples=0.1)
 def check_state_follows_its_parameter(run: Run) -> None:
     """State tensors of a parameter's shape are on its device, real or complex as it is, finite and without a graph."""
-    run.make()
+    run.make(options=run.without_zero_divisors())
     run.drive(3)
     for i, param in enumerate(run.params()):
         for key, value in run.optimizer().state[param].items():
@@ -228,15 +229,17 @@ def check_state_follows_its_parameter(run: Run) -> None:
 
 @state.check("implementation", examples=0.1, compiled=False)
 def check_a_group_added_in_mid_run(run: Run) -> None:
-    """add_param_group in mid-run: old parameters go on undisturbed, new ones start anew."""
+    """add_param_group in mid-run: old parameters go on undisturbed, new ones start anew, with options of their own."""
     options = run.hyperparameters()
+    own = run.group_options()
     old, new = run.numbers((3,)), run.numbers((3,))
     run.make([old], options)
     run.make([old], options, name="other")
     run.make([new], options, name="late")
-    run.make([new], options, name="fresh")
+    run.make([new], {**options, **own}, name="fresh")
     run.drive(5, "other")
-    run.script.do("optimizer.add_param_group({'params': late_params})\nparams = params + late_params")
+    group = ", ".join(["'params': late_params", *(f"{name!r}: {expression(value)}" for name, value in own.items())])
+    run.script.do(f"optimizer.add_param_group({{{group}}})\nparams = params + late_params")
     for _ in range(7):
         gradients = [run.gradient((3,)) for _ in range(2)]
         run.give(gradients)

@@ -22,7 +22,7 @@ from radam.audit.report import Entry
 from radam.audit.subjects.radam import radam_subject
 from radam.audit.subjects.torch import torch_subject
 from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
-from tests.audit.checks.wrong import BOOKKEEPING, WRONG, Wrong
+from tests.audit.checks.wrong import BOOKKEEPING, WRONG, CorrectionsBySteps, NoMaximumOfComplexNumbers, Wrong
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {check.name: check for check in all_checks()}
@@ -157,6 +157,20 @@ def test_what_an_oracle_finds_beside_numbers(wrong: Wrong) -> None:
     assert re.search(wrong.reason, entry.reason), entry.reason
     assert entry.reproduction
     assert error_of(entry.reproduction) == wrong.error, entry.reproduction
+
+
+def test_a_group_that_is_added_has_options_of_its_own() -> None:
+    entry = first_failure(CorrectionsBySteps, CHECKS["a_group_added_in_mid_run"], EXAMPLES)
+    assert "the parameter of a group added after 5 steps = " in entry.reason
+
+
+def test_a_flag_that_complex_numbers_refuse_is_found_by_one_check() -> None:
+    capabilities = prepared(subject_of(NoMaximumOfComplexNumbers), torch.device("cpu"))
+    assert capabilities.settled(torch.complex64) == {"amsgrad": False}
+    assert capabilities.settled(torch.float32) == {}
+    assert complaints(entries_on(capabilities, CHECKS["complex_is_pairs_of_reals"]))
+    assert not complaints(entries_on(capabilities, CHECKS["without_gradients_nothing_happens"]))
+    assert not complaints(entries_on(capabilities, CHECKS["every_step"]))
 
 
 def entries_on(capabilities: Capabilities, check: Check) -> list[Entry]:

@@ -43,8 +43,9 @@ def _adamod(options: Mapping[str, Any]) -> Oracle:
     """AdaMod, whose third decay rate is an option of its own."""
     from radam.audit.subjects.peers.oracles import AdaMod
 
-    neutral = {**_USUAL, **plain(options)}
-    return AdaMod(**{**neutral, "betas": (*neutral["betas"], neutral.pop("beta3", 0.999))})
+    neutral = {"beta3": 0.999, **_USUAL, **plain(options)}
+    neutral["betas"] = (*neutral["betas"], neutral.pop("beta3"))
+    return AdaMod(**neutral)
 
 
 def _sgdw(options: Mapping[str, Any]) -> Oracle:
