@@ -23,6 +23,12 @@ from radam.audit.subject import Call, Oracle, Subject
 
 T = TypeVar("T")
 
+
+def betas_of(options: Mapping[str, Any], *first: float) -> tuple[float, ...]:
+    """The betas of options with others in the first places: some optimizers have three."""
+    return (*first, *options["betas"][len(first) :])
+
+
 _DECAY_KINDS = ("weight_decouple", "absolute")
 """Options of a decay object, which not every optimizer keeps in its groups."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from radam.audit.checks.check import EVERY, REAL, Group
 from radam.audit.finding import Skipped
-from radam.audit.run import Run
+from radam.audit.run import Run, betas_of
 from radam.audit.strategies import lay_out
 
 implementations = Group("Implementations, against the first")
@@ -53,7 +53,7 @@ def check_implementations_agree_on_zero_gradients(run: Run) -> None:
     """Elements with zero gradients, with eps as it is by default and 0, at each step: NaN in one is NaN in all."""
     options = run.hyperparameters(weight_decay=0.0)
     if "betas" in options:
-        options["betas"] = (0.9, 0.999)
+        options["betas"] = betas_of(options, 0.9, 0.999)
     default = run.setting.capabilities.optimizer.defaults.get("eps")
     for eps in (default, 0.0) if "eps" in options else (None,):
         run.restart()
@@ -71,7 +71,7 @@ def check_implementations_agree_next_to_one(run: Run) -> None:
     options = run.hyperparameters(weight_decay=0.0)
     if "betas" not in options:
         raise Skipped("the subject draws no betas")
-    options["betas"] = (0.9, run.draw(st.sampled_from((0.9995, 0.999, 0.9999)), "beta2"))
+    options["betas"] = betas_of(options, 0.9, run.draw(st.sampled_from((0.9995, 0.999, 0.9999)), "beta2"))
     options.update({name: value for name, value in {"lr": 0.1, "eps": 1e-8}.items() if name in options})
     value = run.numbers((3,))
     _both(run, [value], options)
@@ -111,7 +111,8 @@ def check_groups_are_separate_optimizers(run: Run) -> None:
         if name in second and second[name] == first[name]:
             second[name] = first[name] + more
     if "betas" in second and second["betas"] == first["betas"]:
-        second["betas"] = (0.5, 0.9375) if first["betas"] != (0.5, 0.9375) else (0.75, 0.875)
+        other = (0.5, 0.9375) if first["betas"][:2] != (0.5, 0.9375) else (0.75, 0.875)
+        second["betas"] = betas_of(second, *other)
     values = [run.numbers((3,)), run.numbers((2, 2))]
     run.make(values, first, [([0], {}), ([1], second)])
     run.make(values[:1], first, name="one")

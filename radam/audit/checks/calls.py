@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from radam.audit.checks.check import Group
 from radam.audit.finding import Skipped
-from radam.audit.run import SHAPES, Run
+from radam.audit.run import SHAPES, Run, betas_of
 
 calls = Group("Calls")
 together = Group("With schedulers and loss scaling")
@@ -334,7 +334,7 @@ def _plain(run: Run) -> dict[str, Any]:
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-8)
     if "betas" in options:
-        options["betas"] = (0.9, 0.99)
+        options["betas"] = betas_of(options, 0.9, 0.99)
     if "degenerated_to_sgd" in options:
         options["degenerated_to_sgd"] = True
     return options

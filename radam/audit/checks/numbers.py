@@ -15,7 +15,7 @@ from radam.audit.bounds import Tracked, compare
 from radam.audit.checks.check import EVERY, PRECISE, REAL, Group
 from radam.audit.finding import Skipped
 from radam.audit.lockstep import Lockstep, Trajectory, arithmetic_of, flat
-from radam.audit.run import Run
+from radam.audit.run import Run, betas_of
 from radam.audit.script import expression
 from radam.audit.strategies import GRADIENTS, LAYOUTS, SHAPES, lay_out
 from radam.audit.subject import Oracle
@@ -88,7 +88,7 @@ def _least_beta2(run: Run, options: Mapping[str, Any], t: int) -> float:
     low, high = 0.5, 0.9999
     while high - low > 1e-10:
         middle = (low + high) / 2
-        oracle = run.oracle({**options, "betas": (options["betas"][0], middle)})
+        oracle = run.oracle({**options, "betas": betas_of(options, options["betas"][0], middle)})
         low, high = (low, middle) if oracle.branch(t) != oracle.branch(1) else (middle, high)  # type: ignore[attr-defined]
     return high
 
@@ -187,8 +187,10 @@ def check_decay_rates_of_zero(run: Run) -> None:
     options = _well_conditioned(run, run.hyperparameters())
     if "betas" not in options:
         raise Skipped("the subject draws no betas")
-    beta1, beta2 = options["betas"]
-    groups: list[dict[str, Any]] = [{"betas": betas} for betas in ((0.0, beta2), (beta1 or 0.5, 0.0), (0.0, 0.0))]
+    beta1, beta2 = options["betas"][:2]
+    groups: list[dict[str, Any]] = [
+        {"betas": betas_of(options, *betas)} for betas in ((0.0, beta2), (beta1 or 0.5, 0.0), (0.0, 0.0))
+    ]
     if "amsgrad" in run.group_options():
         groups = [{**group, "amsgrad": amsgrad} for group in groups for amsgrad in (True, False)]
     run.make([run.numbers((3,)) for _ in groups], options, [([i], group) for i, group in enumerate(groups)])
@@ -251,7 +253,7 @@ def _well_conditioned(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     if "betas" in result:
         beta1 = run.draw(st.sampled_from((0.9, 0.0, 0.5, 0.99)), "beta1")
         beta2 = run.draw(st.sampled_from((0.999, 0.99, 0.9, 0.8, 0.9995, 0.9999, 0.75)), "beta2")
-        result["betas"] = (beta1, beta2)
+        result["betas"] = betas_of(result, beta1, beta2)
     if "lr" in result:
         result["lr"] = 0.1
     return result
@@ -267,7 +269,7 @@ def check_first_adaptive_step(run: Run) -> None:
         t = run.draw(st.sampled_from((6, 5, 7, 12)), "step")
         if run.draw(st.booleans(), "the least threshold"):
             options["threshold"] = LEAST
-            options["betas"] = (options["betas"][0], _least_beta2(run, options, t) + 1e-5)
+            options["betas"] = betas_of(options, options["betas"][0], _least_beta2(run, options, t) + 1e-5)
         else:
             closest = boundary(run, options, t)
             options["threshold"] = max(LEAST, closest * (1 + run.draw(st.sampled_from(CLOSE), "distance")))
