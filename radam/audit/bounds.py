@@ -204,7 +204,14 @@ def _multiply(a: Tracked, b: Tracked) -> Tracked:
     error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
     partial = a.partial * b.partial
     error = error + np.where(exact, 0.0, a._underflow(partial))
-    return a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
+    product = a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
+    # Times what may underflow to 0, an infinity may be NaN: there is no bound for what is made of it.
+    in_doubt = (np.isinf(a.value) & _may_vanish(b)) | (np.isinf(b.value) & _may_vanish(a))
+    return Tracked(product.value, np.where(in_doubt, np.inf, product.error), a.precision, a.k, product.partial)
+
+
+def _may_vanish(x: Tracked) -> Any:
+    return (x.value != 0) & (np.abs(x.value) <= x.error)
 
 
 def _divide(a: Tracked, b: Tracked) -> Tracked:

@@ -42,6 +42,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 """What asks a constructor for each implementation of a step."""
 
+AMSGRAD = ("amsgrad", "ams_bound", "amsbound")
+"""What the switch of a maximum is called."""
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -219,14 +221,15 @@ class Capabilities:
         return not dtypes or bool(dtypes & set(HALF))
 
     def _by_late_amsgrad(self, name: str) -> str | None:
-        if "amsgrad" not in self.parameters:
+        switch = next((each for each in AMSGRAD if each in self.parameters), None)
+        if switch is None:
             return "the constructor takes no 'amsgrad'"
         params = self._params(torch.float32)
         try:
-            optimizer = self.subject.build(params, {**self.options, "amsgrad": False})
+            optimizer = self.subject.build(params, {**self.options, switch: False})
             _step(optimizer, params)
             for group in optimizer.param_groups:
-                group["amsgrad"] = True
+                group[switch] = True
             _step(optimizer, params)
         except Exception as error:
             return f"a step with amsgrad turned on late raised {_said(error)}"

@@ -12,6 +12,7 @@ import torch
 from hypothesis import strategies as st
 
 from radam.audit.bounds import Tracked, compare
+from radam.audit.capabilities import AMSGRAD
 from radam.audit.checks.check import EVERY, PRECISE, REAL, Group
 from radam.audit.finding import Skipped
 from radam.audit.lockstep import Lockstep, Trajectory, arithmetic_of, flat
@@ -328,7 +329,7 @@ def check_options_changed_in_mid_run(run: Run) -> None:
         if change:
             new = run.group_options()
             if run.setting.capabilities.missing("late_amsgrad"):
-                new.pop("amsgrad", None)
+                new = {name: value for name, value in new.items() if name not in AMSGRAD}
             changed = ", ".join(f'"{name}": {expression(value)}' for name, value in new.items())
             run.script.do(f"optimizer.param_groups[0].update({{{changed}}})")
             options = lockstep.options[0] = {**options, **new}

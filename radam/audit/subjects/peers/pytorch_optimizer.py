@@ -22,19 +22,30 @@ _UNDER_THE_ROOT = 1e-15
 """What apply_ams_bound adds to v."""
 
 
+def _neutral(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the oracles name them.
+
+    Raises:
+        ValueError: a threshold is given beside n_sma_threshold, which is not the default.
+    """
+    if "threshold" in options and options.get("n_sma_threshold", 5) != 5:
+        raise ValueError(f"threshold is {options['threshold']!r}, but n_sma_threshold {options['n_sma_threshold']!r}")
+    return plain(options, **_NAMES)
+
+
 def _radam(options: Mapping[str, Any]) -> Oracle:
     """RAdam: eps before the bias correction; a step that is skipped, by default, decays nothing."""
     import reference
 
     defaults = {"eps": 1e-8, "degenerated_to_sgd": False}
-    return reference.RAdam(**{**defaults, **plain(options, **_NAMES)}, decay_when_skipped=False)
+    return reference.RAdam(**{**defaults, **_neutral(options)}, decay_when_skipped=False)
 
 
 def _adabelief(options: Mapping[str, Any]) -> Oracle:
     """AdaBelief: by default without rectification; eps after the bias correction there, before it with."""
     from radam.audit.subjects.peers.oracles import adabelief
 
-    neutral = plain(options, **_NAMES)
+    neutral = _neutral(options)
     rectify = neutral.pop("rectify", False)
     if not rectify:
         neutral = {name: value for name, value in neutral.items() if name not in ("threshold", "degenerated_to_sgd")}
@@ -45,26 +56,26 @@ def _adabound(options: Mapping[str, Any]) -> Oracle:
     from radam.audit.subjects.peers.oracles import AdaBound
 
     defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
-    return AdaBound(**{**defaults, **plain(options, **_NAMES)}, inside=_UNDER_THE_ROOT)
+    return AdaBound(**{**defaults, **_neutral(options)}, inside=_UNDER_THE_ROOT)
 
 
 def _adamod(options: Mapping[str, Any]) -> Oracle:
     from radam.audit.subjects.peers.oracles import AdaMod
 
-    return AdaMod(**{"lr": 1e-3, "betas": (0.9, 0.99, 0.9999), "eps": 1e-8, **plain(options, **_NAMES)})
+    return AdaMod(**{"lr": 1e-3, "betas": (0.9, 0.99, 0.9999), "eps": 1e-8, **_neutral(options)})
 
 
 def _adopt(options: Mapping[str, Any]) -> Oracle:
     from radam.audit.subjects.peers.oracles import ADOPT
 
     defaults = {"lr": 1e-3, "betas": (0.9, 0.9999), "eps": 1e-6, "weight_decouple": False}
-    return ADOPT(**{**defaults, **plain(options, **_NAMES)})
+    return ADOPT(**{**defaults, **_neutral(options)})
 
 
 def _lion(options: Mapping[str, Any]) -> Oracle:
     from radam.audit.subjects.peers.oracles import Lion
 
-    return Lion(**{"lr": 1e-4, "betas": (0.9, 0.99), **plain(options, **_NAMES)})
+    return Lion(**{"lr": 1e-4, "betas": (0.9, 0.99), **_neutral(options)})
 
 
 def _sgdw(options: Mapping[str, Any]) -> Oracle:
@@ -76,7 +87,7 @@ def _sgdw(options: Mapping[str, Any]) -> Oracle:
 def _yogi(options: Mapping[str, Any]) -> Oracle:
     from radam.audit.subjects.peers.oracles import Yogi
 
-    return Yogi(**{"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-3, **plain(options, **_NAMES)})
+    return Yogi(**{"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-3, **_neutral(options)})
 
 
 def subjects() -> list[Subject]:
