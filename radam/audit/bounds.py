@@ -204,7 +204,14 @@ def _multiply(a: Tracked, b: Tracked) -> Tracked:
     error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
     partial = a.partial * b.partial
     error = error + np.where(exact, 0.0, a._underflow(partial))
-    return a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
+    product = a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
+    # Times what may underflow to 0, an infinity may be NaN: there is no bound for what is made of it.
+    in_doubt = (np.isinf(a.value) & _may_vanish(b)) | (np.isinf(b.value) & _may_vanish(a))
+    return Tracked(product.value, np.where(in_doubt, np.inf, product.error), a.precision, a.k, product.partial)
+
+
+def _may_vanish(x: Tracked) -> Any:
+    return (x.value != 0) & (np.abs(x.value) <= x.error)
 
 
 def _divide(a: Tracked, b: Tracked) -> Tracked:
@@ -235,15 +242,14 @@ def _extremum(choose: Callable[[Array, Array], Array]) -> Callable[[Tracked, Tra
     return rule
 
 
-def _sign(a: Tracked) -> Tracked:
-    # Where the bound reaches across zero, nothing is certain; nor where there is no number: NaN or infinity, of which
-    # the one may stand for the other, have the signs NaN and 1 in NumPy, 0 and 1 in torch.
-    certain = np.isfinite(a.value) & ((np.abs(a.value) > a.error) | (a.error == 0))
-    return Tracked(np.sign(a.value), np.where(certain, 0.0, np.inf), a.precision, a.k)
-
-
 def _absolute(a: Tracked) -> Tracked:
     return Tracked(np.abs(a.value), a.error, a.precision, a.k, a.partial)
+
+
+def _sign(a: Tracked) -> Tracked:
+    # Where the sign is in doubt there is no bound: near 0, and of an infinity that in another order is NaN.
+    decided = np.isfinite(a.value) & ((np.abs(a.value) > a.error) | (a.error == 0))
+    return Tracked(np.sign(a.value), np.where(decided, 0.0, np.inf), a.precision, a.k)
 
 
 _RULES: dict[np.ufunc, Callable[..., Tracked]] = {

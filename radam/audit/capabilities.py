@@ -42,6 +42,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 """What asks a constructor for each implementation of a step."""
 
+AMSGRAD = ("amsgrad", "ams_bound", "amsbound")
+"""What the switch of a maximum is called."""
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -199,6 +201,17 @@ class Capabilities:
         """The parameters of the constructor."""
         return inspect.signature(type(self.optimizer)).parameters
 
+    def settled(self, dtype: torch.dtype) -> dict[str, bool]:
+        """Flags as they are in all examples of complex numbers: those with which a step raises the other way."""
+        if not dtype.is_complex:
+            return {}
+        flags = {name: value for name, value in self.options.items() if isinstance(value, bool)}
+        for name, value in flags.items():
+            key = f"{name}={not value} {dtype}"
+            if key not in self._reasons:
+                self._reasons[key] = self._trial(dtype, {name: not value})
+        return {name: value for name, value in flags.items() if self._reasons[f"{name}={not value} {dtype}"]}
+
     def _find(self, name: str) -> str | None:
         declared = self.subject.supports
         if name in ("independent", "elementwise") and self.subject.coupled:
@@ -242,14 +255,15 @@ class Capabilities:
         return not dtypes or bool(dtypes & set(HALF))
 
     def _by_late_amsgrad(self, name: str) -> str | None:
-        if "amsgrad" not in self.parameters:
+        switch = next((each for each in AMSGRAD if each in self.parameters), None)
+        if switch is None:
             return "the constructor takes no 'amsgrad'"
         params = self._params(torch.float32)
         try:
-            optimizer = self.subject.build(params, {**self.options, "amsgrad": False})
+            optimizer = self.subject.build(params, {**self.options, switch: False})
             _step(optimizer, params)
             for group in optimizer.param_groups:
-                group["amsgrad"] = True
+                group[switch] = True
             _step(optimizer, params)
         except Exception as error:
             return f"a step with amsgrad turned on late raised {_said(error)}"
@@ -266,14 +280,19 @@ class Capabilities:
     def _by_elements(self, name: str) -> str | None:
         """A matrix and its elements, each a tensor, are stepped alike, to 1 in 1000: no norm or angle takes part.
 
-        Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there.
+        Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there;
+        and the same with decay: some scale only what decays.
         """
+        decay = {"weight_decay": 0.1} if "weight_decay" in self.options else {}
+        return self._by_elements_with(self.options) or self._by_elements_with({**self.options, **decay})
+
+    def _by_elements_with(self, options: Mapping[str, Any]) -> str | None:
         whole = torch.nn.Parameter(torch.tensor([[0.5, -1.5], [2.5, 0.25], [-1.0, 3.0]], device=self.device))
         single = [torch.nn.Parameter(element.detach().clone()) for element in whole.reshape(-1)]
         start = whole.detach().clone()
         right_angle = torch.tensor([[3.0, 1.0], [0.0, 0.0], [0.0, 0.0]], device=self.device)
         try:
-            one, many = self.subject.build([whole], self.options), self.subject.build(single, self.options)
+            one, many = self.subject.build([whole], options), self.subject.build(single, options)
             for grad in (right_angle, 0.5 + 0.25 * start):
                 whole.grad = grad.clone()
                 for element, part in zip(single, grad.reshape(-1), strict=True):

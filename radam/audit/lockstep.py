@@ -273,7 +273,7 @@ class Lockstep:
                 state = {
                     symbol: stored[key].clone() if isinstance(stored[key], torch.Tensor) else stored[key]
                     for symbol, key in self._names.items()
-                    if key in stored
+                    if stored.get(key) is not None
                 }
                 grad = None if param.grad is None else param.grad.detach().clone()
                 t = self.steps_of(param) + (grad is not None)

@@ -47,7 +47,7 @@ class Side:
         return {}
 
     def names(self) -> list[str]:
-        """Names of the state tensors that have their parameter's shape, and are real or complex as it is."""
+        """Names of the state tensors that have their parameter's shape, complex for complex."""
         names: dict[str, bool] = {}
         for param in self.params:
             for key, value in self.state(param).items():

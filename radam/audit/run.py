@@ -23,6 +23,12 @@ from radam.audit.subject import Call, Oracle, Subject
 
 T = TypeVar("T")
 
+
+def betas_of(options: Mapping[str, Any], *first: float) -> tuple[float, ...]:
+    """The betas of options with others in the first places: some optimizers have three."""
+    return (*first, *options["betas"][len(first) :])
+
+
 _DECAY_KINDS = ("weight_decouple", "absolute")
 """Options of a decay object, which not every optimizer keeps in its groups."""
 
@@ -97,6 +103,10 @@ class Run:
         return self._data.draw(strategy, label=label)
 
     def hyperparameters(self, **fixed: Any) -> dict[str, Any]:
+        """Draw hyper-parameters that the subject takes for the dtype; `fixed` wins over those that it has."""
+        return self.any_hyperparameters(**{**self.setting.capabilities.settled(self.dtype), **fixed})
+
+    def any_hyperparameters(self, **fixed: Any) -> dict[str, Any]:
         """Draw hyper-parameters of the subject; `fixed` wins over those that it has."""
         options = dict(self.draw(self.subject.hyperparameters, "hyper-parameters"))
         options.update({name: value for name, value in fixed.items() if name in options})
@@ -110,6 +120,11 @@ class Run:
             for name, value in self.hyperparameters().items()
             if name in defaults and name not in _DECAY_KINDS
         }
+
+    def without_zero_divisors(self) -> dict[str, Any]:
+        """Hyper-parameters with an eps, without which a divisor may be 0."""
+        options = self.hyperparameters()
+        return {**options, "eps": max(options["eps"], 1e-8)} if isinstance(options.get("eps"), float) else options
 
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""

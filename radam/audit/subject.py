@@ -83,12 +83,12 @@ class Recurrence:
     """
 
     scalars: Literal["textbook", "exact"] = "textbook"
-    averages: bool = True
-    """m and v are moving averages of g and g^2 from zero, not corrected for that."""
     remembers: bool = False
     """What is kept depends on options of earlier steps, of which the oracle knows nothing."""
     freely: bool = False
     """It has more arrays than m, v and s: it runs beside an optimizer, but cannot start from its state."""
+    averages: tuple[str, ...] = ("m", "v")
+    """Which of m and v are moving averages of the gradient and of its square, by two betas."""
 
     def __init__(self) -> None:
         self.t = 0

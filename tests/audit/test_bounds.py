@@ -33,6 +33,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 UNARY: dict[str, Callable[[Any], Any]] = {
     "neg": operator.neg,
     "abs": np.absolute,
+    "sign": np.sign,
     "square": np.square,
     "root": lambda x: np.sqrt(np.absolute(x)),
 }

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from radam.audit.checks.check import EVERY, REAL, Group, has_two_betas
+from radam.audit.checks.check import EVERY, REAL, Group
 from radam.audit.finding import Skipped
-from radam.audit.run import Run
+from radam.audit.run import Run, betas_of
 from radam.audit.strategies import lay_out
 
 implementations = Group("Implementations, against the first")
@@ -52,8 +52,8 @@ def check_implementations_agree(run: Run) -> None:
 def check_implementations_agree_on_zero_gradients(run: Run) -> None:
     """Elements with zero gradients, with eps as it is by default and 0, at each step: NaN in one is NaN in all."""
     options = run.hyperparameters(weight_decay=0.0)
-    if has_two_betas(options):
-        options["betas"] = (0.9, 0.999)
+    if "betas" in options:
+        options["betas"] = betas_of(options, 0.9, 0.999)
     default = run.setting.capabilities.optimizer.defaults.get("eps")
     for eps in (default, 0.0) if "eps" in options else (None,):
         run.restart()
@@ -74,9 +74,9 @@ def check_implementations_agree_on_zero_gradients(run: Run) -> None:
 def check_implementations_agree_next_to_one(run: Run) -> None:
     """With decay rates close to 1, where scalars computed in float32 are wrong, from the first step on."""
     options = run.hyperparameters(weight_decay=0.0)
-    if not has_two_betas(options):
-        raise Skipped("the subject draws no pair of betas")
-    options["betas"] = (0.9, run.draw(st.sampled_from((0.9995, 0.999, 0.9999)), "beta2"))
+    if "betas" not in options:
+        raise Skipped("the subject draws no betas")
+    options["betas"] = betas_of(options, 0.9, run.draw(st.sampled_from((0.9995, 0.999, 0.9999)), "beta2"))
     options.update({name: value for name, value in {"lr": 0.1, "eps": 1e-8}.items() if name in options})
     value = run.numbers((3,))
     _both(run, [value], options)
@@ -115,8 +115,9 @@ def check_groups_are_separate_optimizers(run: Run) -> None:
     for name, more in {"lr": 0.0625, "weight_decay": 0.125, "eps": 0.25}.items():
         if name in second and second[name] == first[name]:
             second[name] = first[name] + more
-    if has_two_betas(second) and second["betas"] == first["betas"]:
-        second["betas"] = (0.5, 0.9375) if first["betas"] != (0.5, 0.9375) else (0.75, 0.875)
+    if "betas" in second and second["betas"] == first["betas"]:
+        other = (0.5, 0.9375) if first["betas"][:2] != (0.5, 0.9375) else (0.75, 0.875)
+        second["betas"] = betas_of(second, *other)
     values = [run.numbers((3,)), run.numbers((2, 2))]
     run.make(values, first, [([0], {}), ([1], second)])
     run.make(values[:1], first, name="one")
@@ -239,7 +240,7 @@ def check_maximize_is_minimize_of_the_negative(run: Run) -> None:
 def check_complex_is_pairs_of_reals(run: Run) -> None:
     """A complex parameter is stepped as the real tensor of its parts, beside a real one."""
     values = [run.numbers((3,)), run.numbers((2,))]
-    options = run.hyperparameters()
+    options = run.any_hyperparameters()
     reals = [torch.view_as_real(value) for value in values]
     run.make(reals, options)
     run.make(values, options, name="other")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 
-from radam.audit.checks.check import Group, has_two_betas
+from radam.audit.checks.check import Group
 from radam.audit.finding import Skipped
-from radam.audit.run import Run
+from radam.audit.run import SHAPES, Run, betas_of
 
 calls = Group("Calls")
 together = Group("With schedulers and loss scaling")
@@ -35,8 +36,6 @@ SCHEDULERS = {
     "torch.optim.lr_scheduler.ExponentialLR({0}, 0.8)], {0})",
 }
 """Every scheduler of torch, by the expression that makes it."""
-LEAST_LR = 1e-30
-"""In place of 0, where a constructor refuses that: it moves no number to speak of."""
 
 
 @calls.check("implementation", examples=0.05, compiled=False)
@@ -232,17 +231,21 @@ def check_a_learning_rate_of_zero(run: Run) -> None:
         raise Skipped("lr is the first of step sizes that then go their own way")
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-3)
-    try:
-        run.make(options=options)
-    except (ValueError, AssertionError):
-        # A constructor may refuse it: schedulers set it all the same.
-        run.restart()
-        run.make(options={**options, "lr": 0.5})
-        run.script.do("optimizer.param_groups[0]['lr'] = 0.0")
+    _make_at_zero(run, [run.numbers(shape) for shape in SHAPES], options)
     run.script.do("before = [param.detach().clone() for param in params]")
     run.drive(7 if run.setting.implementation != "compiled" else 3, kinds=("normal",))
     for i in range(2):
         run.same(f"params[{i}]", f"before[{i}]", f"param {i} at lr = 0")
+
+
+def _make_at_zero(run: Run, values: Sequence[torch.Tensor], options: dict[str, Any]) -> None:
+    """An optimizer at lr = 0, to which it is set where the constructor refuses it."""
+    try:
+        run.make(values, {**options, "lr": 0.0})
+    except (ValueError, AssertionError):
+        run.restart()
+        run.make(values, {**options, "lr": 1e-3})
+        run.script.do("for group in optimizer.param_groups:\n    group['lr'] = 0.0")
 
 
 @calls.check("implementation", examples=0.03, compiled=False)
@@ -300,9 +303,8 @@ def _with_scheduler(run: Run, options: dict[str, Any], name: str) -> None:
             key: group[key] for key in ("lr", "betas", "momentum") if key in options and key in group
         }
         run.script.do("saved = other.state_dict()")
-        # A constructor may refuse a learning rate of 0.
-        anew = {**options, **changed, "lr": changed["lr"] or options["lr"]}
-        run.make(params="other_params", options=anew, name="other")
+        at_first = {**changed, "lr": changed["lr"] or options["lr"]}
+        run.make(params="other_params", options={**options, **at_first}, name="other")
         run.script.do(f"saved['param_groups'][0].update({changed!r})\nother.load_state_dict(saved)")
         run.step()
         run.step("other")
@@ -317,12 +319,7 @@ def check_a_new_learning_rate_counts(run: Run) -> None:
     options = _plain(run)
     if "lr" not in options:
         raise Skipped("the subject draws no lr")
-    value = run.numbers((3,))
-    try:
-        run.make([value], {**options, "lr": 0.0})
-    except (ValueError, AssertionError):
-        run.restart()
-        run.make([value], {**options, "lr": LEAST_LR})
+    _make_at_zero(run, [run.numbers((3,))], options)
     run.drive(2, kinds=("normal",))
     run.script.do("before = params[0].detach().clone()\noptimizer.param_groups[0]['lr'] = 0.5")
     for _ in range(7):
@@ -336,8 +333,8 @@ def _plain(run: Run) -> dict[str, Any]:
     options = run.without_decay()
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-8)
-    if has_two_betas(options):
-        options["betas"] = (0.9, 0.99)
+    if "betas" in options:
+        options["betas"] = betas_of(options, 0.9, 0.99)
     if "degenerated_to_sgd" in options:
         options["degenerated_to_sgd"] = True
     return options

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -21,11 +21,6 @@ PRECISE = (torch.float64, *KINDS)
 """The format in which small errors show, and one of each kind."""
 IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable", "compiled")
 _ASKED_FOR = {"compiled": "compile"}
-
-
-def has_two_betas(options: Mapping[str, Any]) -> bool:
-    """Whether there are betas, of two moving averages."""
-    return len(options.get("betas", ())) == 2
 
 
 @dataclass(frozen=True)

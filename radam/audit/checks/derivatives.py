@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.autograd import gradcheck
 
-from radam.audit.checks.check import Group, has_two_betas
+from radam.audit.checks.check import Group
 from radam.audit.finding import Skipped
-from radam.audit.run import Run
+from radam.audit.run import Run, betas_of
 from radam.audit.script import literal
 
 derivatives = Group("Derivatives")
@@ -82,8 +82,8 @@ def _smooth(run: Run) -> dict[str, Any]:
     options = run.hyperparameters()
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-3)
-    if has_two_betas(options):
-        options["betas"] = (0.9, 0.99)
+    if "betas" in options:
+        options["betas"] = betas_of(options, 0.9, 0.99)
     if "lr" in options:
         options["lr"] = 0.1
     if options.get("amsgrad"):

@@ -26,8 +26,10 @@ from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
 from tests.audit.checks.wrong import (
     BOOKKEEPING,
     WRONG,
+    CorrectionsBySteps,
     CountsForAll,
     KeepsAResidue,
+    NoMaximumOfComplexNumbers,
     RefusesZero,
     TakesGradientsForScratch,
     ThreeBetas,
@@ -208,6 +210,20 @@ def test_a_constructor_may_refuse_a_learning_rate_of_zero(name: str) -> None:
     strategy = st.fixed_dictionaries({"lr": st.sampled_from((0.1, 0.5))})
     capabilities = prepared(subject_of(RefusesZero, hyperparameters=strategy, oracle=None), torch.device("cpu"))
     assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+
+
+def test_a_group_that_is_added_has_options_of_its_own() -> None:
+    entry = first_failure(CorrectionsBySteps, CHECKS["a_group_added_in_mid_run"], EXAMPLES)
+    assert "the parameter of a group added after 5 steps = " in entry.reason
+
+
+def test_a_flag_that_complex_numbers_refuse_is_found_by_one_check() -> None:
+    capabilities = prepared(subject_of(NoMaximumOfComplexNumbers), torch.device("cpu"))
+    assert capabilities.settled(torch.complex64) == {"amsgrad": False}
+    assert capabilities.settled(torch.float32) == {}
+    assert complaints(entries_on(capabilities, CHECKS["complex_is_pairs_of_reals"]))
+    assert not complaints(entries_on(capabilities, CHECKS["without_gradients_nothing_happens"]))
+    assert not complaints(entries_on(capabilities, CHECKS["every_step"]))
 
 
 def entries_on(capabilities: Capabilities, check: Check) -> list[Entry]:

@@ -696,6 +696,23 @@ class GroupsOfTheConstructor(Plain):
             super().update_group(group)
 
 
+class CorrectionsBySteps(Plain):
+    """Bias corrections are kept by the number of the step, for all groups together."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        self.betas = getattr(self, "betas", {})
+        return super().moved(param, m, v, t, {**group, "betas": self.betas.setdefault(t, group["betas"])})
+
+
+class NoMaximumOfComplexNumbers(Plain):
+    """With amsgrad a step of complex numbers raises an error."""
+
+    def begun(self, param: Tensor, group: Options) -> State:
+        if group["amsgrad"] and param.is_complex():
+            raise RuntimeError("maximum is not implemented for complex tensors")
+        return super().begun(param, group)
+
+
 class CountsByTensorsOnly(torch.optim.Adam):
     """A step count that is loaded as a number is taken for none."""
 

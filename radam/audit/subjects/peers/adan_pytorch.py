@@ -27,7 +27,7 @@ class Adan(Recurrence):
         decay_first: p <- (1 - decay) p before the update instead.
     """
 
-    averages = False
+    averages = ()
     freely = True
 
     def __init__(

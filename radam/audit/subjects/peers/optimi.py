@@ -57,7 +57,7 @@ class _Decaying(Recurrence):
 class SGD(_Decaying):
     """m <- momentum m + g, or with dampening + (1 - momentum) g;  p <- p - lr m."""
 
-    averages = False
+    averages = ()
 
     def __init__(
         self, lr: float, momentum: float = 0.0, dampening: bool = False, torch_init: bool = False, **decay: Any
@@ -84,7 +84,7 @@ class SGD(_Decaying):
 class Adam(_Decaying):
     """As above."""
 
-    averages = False
+    averages = ()
 
     def __init__(self, lr: float, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-6, **decay: Any) -> None:
         super().__init__(lr, **decay)
