@@ -299,12 +299,14 @@ def _with_scheduler(run: Run, options: dict[str, Any], name: str) -> None:
         run.give(gradients, "other_params")
         # Made anew, the other remembers no learning rate of an earlier step.
         group = run.optimizer().param_groups[0]
-        changed: dict[str, Any] = {
-            key: group[key] for key in ("lr", "betas", "momentum") if key in options and key in group
-        }
+        changed: dict[str, Any] = {key: group[key] for key in ("lr", "betas", "momentum") if key in group}
         run.script.do("saved = other.state_dict()")
-        at_first = {**changed, "lr": changed["lr"] or options["lr"]}
-        run.make(params="other_params", options={**options, **at_first}, name="other")
+        anew = {key: value for key, value in changed.items() if key in options}
+        run.make(
+            params="other_params",
+            options={**options, **anew, "lr": changed["lr"] or options["lr"]},
+            name="other",
+        )
         run.script.do(f"saved['param_groups'][0].update({changed!r})\nother.load_state_dict(saved)")
         run.step()
         run.step("other")

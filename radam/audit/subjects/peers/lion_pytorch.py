@@ -24,6 +24,8 @@ class Lion(Recurrence):
         absolute: without the factor lr in the decay.
     """
 
+    averages = ()
+
     def __init__(
         self,
         lr: float = 1e-4,
