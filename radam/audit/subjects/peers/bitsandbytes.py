@@ -11,7 +11,7 @@ from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Oracle, Subject
 from radam.audit.subjects.peers.describing import described
 from radam.audit.subjects.peers.lion_pytorch import OPTIONS as OF_LION
-from radam.audit.subjects.peers.lion_pytorch import Lion
+from radam.audit.subjects.peers.lion_pytorch import lion
 
 
 def _adam(**options: Any) -> Oracle:
@@ -53,7 +53,7 @@ def subjects() -> list[Subject]:
     return [
         described("bitsandbytes.optim:Adam", _ADAM, _adam, _TWO),
         described("bitsandbytes.optim:AdamW", _ADAM, _adamw, _TWO),
-        described("bitsandbytes.optim:Lion", OF_LION, Lion, _ONE),
+        described("bitsandbytes.optim:Lion", OF_LION, lion, _ONE),
         described("bitsandbytes.optim:SGD", {**_LR, "momentum": momentum, **_DECAY}, _sgd, _ONE),
         described("bitsandbytes.optim:RMSprop", {**_ONE_STATE, "alpha": st.sampled_from((0.99, 0.9))}),
         described("bitsandbytes.optim:Adagrad", _ONE_STATE),

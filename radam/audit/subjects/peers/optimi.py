@@ -22,7 +22,7 @@ from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Recurrence, ScalarError, Subject
 from radam.audit.subjects.peers.adan_pytorch import Adan
 from radam.audit.subjects.peers.describing import described
-from radam.audit.subjects.peers.lion_pytorch import Lion as PlainLion
+from radam.audit.subjects.peers.lion_pytorch import lion
 
 _U = 2.0**-53
 
@@ -175,18 +175,14 @@ class Ranger(RAdam):
         return self.s if self.t % self.k == 0 else super().apply(param, grad)
 
 
-class Lion(PlainLion):
-    """Lion with decoupled or fully decoupled decay."""
-
-    def __init__(
-        self,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
-        decouple_lr: bool = False,
-        max_lr: float | None = None,
-    ) -> None:
-        super().__init__(lr, betas, weight_decay / (max_lr or lr) if decouple_lr else weight_decay)
+def _lion(
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    weight_decay: float = 0.0,
+    decouple_lr: bool = False,
+    max_lr: float | None = None,
+) -> Recurrence:
+    return lion(lr, betas, weight_decay / (max_lr or lr) if decouple_lr else weight_decay)
 
 
 def _adan(
@@ -237,7 +233,7 @@ def subjects() -> list[Subject]:
         "Adam": ({**_ADAM, **_DECAY}, Adam, _MOMENTS),
         "AdamW": ({**_ADAM, **_FULLY}, AdamW, _MOMENTS),
         "SGD": (of_sgd, SGD, {"m": "exp_avg"}),
-        "Lion": ({**_LR, "betas": _OF_LION, **_FULLY}, Lion, {"m": "exp_avg"}),
+        "Lion": ({**_LR, "betas": _OF_LION, **_FULLY}, _lion, {"m": "exp_avg"}),
         "Ranger": (of_ranger, Ranger, {**_MOMENTS, "s": "la_param"}),
         "Adan": (of_adan, _adan, {}),
         "StableAdamW": ({**_ADAM, **_FULLY}, None, {}),
