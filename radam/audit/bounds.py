@@ -120,7 +120,7 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
         if rule is None or method != "__call__" or kwargs:
             raise TypeError(
                 f"np.{ufunc.__name__} has no error bound: write the oracle with + - * /, np.sqrt, np.square, "
-                "np.maximum, np.minimum and np.absolute"
+                "np.maximum, np.minimum, np.absolute and np.sign"
             )
         with np.errstate(all="ignore"):
             return rule(*(self._lift(operand) for operand in inputs))
@@ -204,7 +204,14 @@ def _multiply(a: Tracked, b: Tracked) -> Tracked:
     error = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
     partial = a.partial * b.partial
     error = error + np.where(exact, 0.0, a._underflow(partial))
-    return a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
+    product = a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
+    # Times what may underflow to 0, an infinity may be NaN: there is no bound for what is made of it.
+    in_doubt = (np.isinf(a.value) & _may_vanish(b)) | (np.isinf(b.value) & _may_vanish(a))
+    return Tracked(product.value, np.where(in_doubt, np.inf, product.error), a.precision, a.k, product.partial)
+
+
+def _may_vanish(x: Tracked) -> Any:
+    return (x.value != 0) & (np.abs(x.value) <= x.error)
 
 
 def _divide(a: Tracked, b: Tracked) -> Tracked:
@@ -239,6 +246,12 @@ def _absolute(a: Tracked) -> Tracked:
     return Tracked(np.abs(a.value), a.error, a.precision, a.k, a.partial)
 
 
+def _sign(a: Tracked) -> Tracked:
+    # Where the sign is in doubt there is no bound: near 0, and of an infinity that in another order is NaN.
+    decided = np.isfinite(a.value) & ((np.abs(a.value) > a.error) | (a.error == 0))
+    return Tracked(np.sign(a.value), np.where(decided, 0.0, np.inf), a.precision, a.k)
+
+
 _RULES: dict[np.ufunc, Callable[..., Tracked]] = {
     np.add: _add,
     np.subtract: _subtract,
@@ -251,6 +264,7 @@ _RULES: dict[np.ufunc, Callable[..., Tracked]] = {
     np.maximum: _extremum(np.maximum),
     np.minimum: _extremum(np.minimum),
     np.absolute: _absolute,
+    np.sign: _sign,
 }
 
 

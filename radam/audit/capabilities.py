@@ -27,7 +27,6 @@ CAPABILITIES = {
     "narrow_half": "steps float16 and bfloat16 parameters, with moments and arithmetic of their own dtype",
     "late_amsgrad": "takes amsgrad turned on in mid-run",
     "tensor_lr": "takes lr as a tensor of one element",
-    "separate": "steps each parameter as if it were alone",
     "elementwise": "steps each element of a tensor by itself",
 }
 """What a Subject may declare in `supports`."""
@@ -43,6 +42,8 @@ SWITCHES: dict[str, dict[str, Any]] = {
 }
 """What asks a constructor for each implementation of a step."""
 
+AMSGRAD = ("amsgrad", "ams_bound", "amsbound")
+"""What the switch of a maximum is called."""
 HALF = (torch.bfloat16, torch.float16)
 
 
@@ -131,6 +132,36 @@ class Capabilities:
             self._reasons[key] = self._trial(dtype, SWITCHES[implementation]) if tried else None
         return self._reasons[key]
 
+    def telling(self, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Options, and the same with decay and with `maximize`, where an optimizer may take a gradient for scratch."""
+        more: list[dict[str, Any]] = [{"weight_decay": 0.1}, {"maximize": True}]
+        return [dict(options), *({**options, **each} for each in more if each.keys() <= options.keys())]
+
+    def writes_to_gradients(self, implementation: str, dtype: torch.dtype) -> bool:
+        """Whether trial steps do, which is a finding of its own check, and not of each check of the numbers."""
+        key = f"writes {implementation} {dtype}"
+        if key not in self._reasons:
+            self._reasons[key] = "it does" if self._writes(implementation, dtype) else None
+        return self._reasons[key] is not None
+
+    def _writes(self, implementation: str, dtype: torch.dtype) -> bool:
+        switches = SWITCHES[self.first_implementation if implementation == "compiled" else implementation]
+        for options in self.telling(self.options):
+            params = self._params(dtype)
+            if implementation == "differentiable":
+                params = [param.detach() for param in params]  # type: ignore[misc]
+            try:
+                optimizer = self.subject.build(params, {**options, **switches})
+                for _ in range(2):
+                    copies = _give(params)
+                    optimizer.step()
+                    grads = [param.grad for param in params]
+                    if any(a is None or not torch.equal(a, b) for a, b in zip(grads, copies, strict=True)):
+                        return True
+            except Exception:
+                continue
+        return False
+
     @cached_property
     def options(self) -> dict[str, Any]:
         """The simplest hyper-parameters that the subject's strategy draws."""
@@ -170,13 +201,26 @@ class Capabilities:
         """The parameters of the constructor."""
         return inspect.signature(type(self.optimizer)).parameters
 
+    def settled(self, dtype: torch.dtype) -> dict[str, bool]:
+        """Flags as they are in all examples of complex numbers: those with which a step raises the other way."""
+        if not dtype.is_complex:
+            return {}
+        flags = {name: value for name, value in self.options.items() if isinstance(value, bool)}
+        for name, value in flags.items():
+            key = f"{name}={not value} {dtype}"
+            if key not in self._reasons:
+                self._reasons[key] = self._trial(dtype, {name: not value})
+        return {name: value for name, value in flags.items() if self._reasons[f"{name}={not value} {dtype}"]}
+
     def _find(self, name: str) -> str | None:
         declared = self.subject.supports
-        if name in ("separate", "elementwise") and (
-            self.subject.oracle is not None or (declared and {name, "elementwise"} & declared)
-        ):
+        if name in ("independent", "elementwise") and self.subject.coupled:
+            return self.subject.coupled
+        if name == "independent":
             return None
-        if declared is not None and name != "separate":
+        if name == "elementwise" and (self.subject.oracle is not None or (declared and name in declared)):
+            return None
+        if declared is not None:
             return None if name in declared else f"the subject does not declare {name!r}"
         return self._FINDERS[name](self, name)
 
@@ -211,14 +255,15 @@ class Capabilities:
         return not dtypes or bool(dtypes & set(HALF))
 
     def _by_late_amsgrad(self, name: str) -> str | None:
-        if "amsgrad" not in self.parameters:
+        switch = next((each for each in AMSGRAD if each in self.parameters), None)
+        if switch is None:
             return "the constructor takes no 'amsgrad'"
         params = self._params(torch.float32)
         try:
-            optimizer = self.subject.build(params, {**self.options, "amsgrad": False})
+            optimizer = self.subject.build(params, {**self.options, switch: False})
             _step(optimizer, params)
             for group in optimizer.param_groups:
-                group["amsgrad"] = True
+                group[switch] = True
             _step(optimizer, params)
         except Exception as error:
             return f"a step with amsgrad turned on late raised {_said(error)}"
@@ -232,37 +277,22 @@ class Capabilities:
     def _by_compiling(self, name: str) -> str | None:
         return self._trial(torch.float32, compiled=True)
 
-    def _by_parameters(self, name: str) -> str | None:
-        """Two parameters are stepped by one optimizer as by one each, to 1 in 1000: in each of two steps."""
-        together, alone, starts = (self._params(torch.float32) for _ in range(3))
-        try:
-            optimizers = [self.subject.build([param], self.options) for param in alone]
-            one = self.subject.build(together, self.options)
-            for _ in range(2):
-                _step(one, together)
-                for optimizer, param in zip(optimizers, alone, strict=True):
-                    _step(optimizer, [param])
-                for a, b, start in zip(together, alone, starts, strict=True):
-                    moved, expected = (param.detach() - start.detach() for param in (a, b))
-                    if not bool(((moved - expected).abs() <= 1e-3 * expected.abs() + 1e-12).all()):
-                        return "a parameter is not stepped as it would be by an optimizer of its own"
-        except Exception as error:
-            return _said(error)
-        return None
-
     def _by_elements(self, name: str) -> str | None:
         """A matrix and its elements, each a tensor, are stepped alike, to 1 in 1000: no norm or angle takes part.
 
-        Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there.
+        Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there;
+        and the same with decay: some scale only what decays.
         """
-        if not self.has("separate"):
-            return self.missing("separate")
+        decay = {"weight_decay": 0.1} if "weight_decay" in self.options else {}
+        return self._by_elements_with(self.options) or self._by_elements_with({**self.options, **decay})
+
+    def _by_elements_with(self, options: Mapping[str, Any]) -> str | None:
         whole = torch.nn.Parameter(torch.tensor([[0.5, -1.5], [2.5, 0.25], [-1.0, 3.0]], device=self.device))
         single = [torch.nn.Parameter(element.detach().clone()) for element in whole.reshape(-1)]
         start = whole.detach().clone()
         right_angle = torch.tensor([[3.0, 1.0], [0.0, 0.0], [0.0, 0.0]], device=self.device)
         try:
-            one, many = self.subject.build([whole], self.options), self.subject.build(single, self.options)
+            one, many = self.subject.build([whole], options), self.subject.build(single, options)
             for grad in (right_angle, 0.5 + 0.25 * start):
                 whole.grad = grad.clone()
                 for element, part in zip(single, grad.reshape(-1), strict=True):
@@ -283,7 +313,6 @@ class Capabilities:
         "late_amsgrad": _by_late_amsgrad,
         "tensor_lr": _by_tensor_lr,
         "compile": _by_compiling,
-        "separate": _by_parameters,
         "elementwise": _by_elements,
     }
 
@@ -329,9 +358,15 @@ def let_compile(optimizer: torch.optim.Optimizer, backend: str) -> torch.optim.O
     return optimizer
 
 
-def _step(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
+def _give(params: list[torch.nn.Parameter]) -> list[torch.Tensor]:
+    """Set gradients, and return copies of them."""
     for param in params:
         param.grad = torch.full_like(param, 0.5) + 0.25 * param.detach()
+    return [param.grad.clone() for param in params if param.grad is not None]
+
+
+def _step(optimizer: torch.optim.Optimizer, params: list[torch.nn.Parameter]) -> None:
+    _give(params)
     optimizer.step()
 
 

@@ -142,6 +142,11 @@ def of_each(value: Any, param: torch.Tensor, uniform: bool) -> torch.Tensor:
     return torch.as_tensor(value, dtype=getattr(value, "dtype", torch.float64)).reshape(1).expand(numbers)
 
 
+def is_kept_as(value: Any, param: torch.Tensor) -> bool:
+    """Whether a state has as many numbers as its parameter, complex for complex; one for all of them has."""
+    return not isinstance(value, torch.Tensor) or value.dim() == 0 or value.is_complex() == param.is_complex()
+
+
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether two tensors hold the same numbers, NaN equal to NaN."""
     a, b = local(a), local(b)
@@ -179,6 +184,7 @@ class Lockstep:
         k: room for the order of operations, see :mod:`radam.audit.bounds`.
         scalars: how exact the scalars of a step must be.
         narrow: half precision parameters are updated, and their moments kept, in their own dtype instead of float32.
+        keeps_gradients: writing to a gradient is a finding.
         describe: what the optimizer is, for messages.
         keep_going: collect findings in `record` instead of raising the first.
 
@@ -204,6 +210,7 @@ class Lockstep:
         k: float = K,
         scalars: Literal["textbook", "exact"] = "textbook",
         narrow: bool = False,
+        keeps_gradients: bool = True,
         describe: str = "",
         keep_going: bool = False,
     ) -> None:
@@ -215,6 +222,7 @@ class Lockstep:
         self._k = k
         self._scalars = scalars
         self._narrow = narrow
+        self._keeps_gradients = keeps_gradients
         self._describe = describe or type(optimizer).__name__
         self._keep_going = keep_going
         self._steps_of: dict[torch.Tensor, int] = {}
@@ -387,7 +395,8 @@ class Lockstep:
     def _judge_bookkeeping(self, old: _Before) -> None:
         t = old.t
         assert old.grad is not None
-        if old.param.grad is None or not same_bits(old.param.grad.detach(), old.grad):
+        kept = old.param.grad is not None and same_bits(old.param.grad.detach(), old.grad)
+        if self._keeps_gradients and not kept:
             self._find(f"the gradient of {old.name} should not be written to, but has changed", old)
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():
@@ -564,7 +573,9 @@ class Trajectory:
                 getattr(self.oracle, symbol),
             )
             for symbol in ("m", "v", "s")
-            if state.get(names.get(symbol, "")) is not None and isinstance(getattr(self.oracle, symbol), Tracked)
+            if state.get(names.get(symbol, "")) is not None
+            and isinstance(getattr(self.oracle, symbol), Tracked)
+            and is_kept_as(state[names[symbol]], self._param)
         ]
         return [*comparisons, compare("param", flat(self._param), self.expected)]
 

@@ -47,12 +47,13 @@ class Side:
         return {}
 
     def names(self) -> list[str]:
-        """Names of the state tensors that have their parameter's shape."""
+        """Names of the state tensors that have their parameter's shape, complex for complex."""
         names: dict[str, bool] = {}
         for param in self.params:
             for key, value in self.state(param).items():
                 arithmetic = isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
-                names[key] = names.get(key, True) and arithmetic and value.shape == param.shape
+                fits = arithmetic and value.shape == param.shape and value.is_complex() == param.is_complex()
+                names[key] = names.get(key, True) and fits
         if all(param.dim() == 0 for param in self.params):
             # There a step count looks like any other state.
             names["step"] = False

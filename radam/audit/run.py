@@ -14,7 +14,7 @@ from hypothesis.strategies import DataObject, SearchStrategy
 
 from radam.audit.bounds import Comparison, Tracked, compare_repeated
 from radam.audit.capabilities import HALF, SWITCHES, Capabilities, forget_compiled
-from radam.audit.finding import Finding, Worst
+from radam.audit.finding import Finding, Skipped, Worst
 from radam.audit.lockstep import Discrepancy, Lockstep, Record, arithmetic_of, flat, precision_of, same_bits
 from radam.audit.rounding import Rounding, Side
 from radam.audit.script import Script, expression, keywords, literal
@@ -22,6 +22,12 @@ from radam.audit.strategies import make_gradient
 from radam.audit.subject import Call, Oracle, Subject
 
 T = TypeVar("T")
+
+
+def betas_of(options: Mapping[str, Any], *first: float) -> tuple[float, ...]:
+    """The betas of options with others in the first places: some optimizers have three."""
+    return (*first, *options["betas"][len(first) :])
+
 
 _DECAY_KINDS = ("weight_decouple", "absolute")
 """Options of a decay object, which not every optimizer keeps in its groups."""
@@ -97,6 +103,10 @@ class Run:
         return self._data.draw(strategy, label=label)
 
     def hyperparameters(self, **fixed: Any) -> dict[str, Any]:
+        """Draw hyper-parameters that the subject takes for the dtype; `fixed` wins over those that it has."""
+        return self.any_hyperparameters(**{**self.setting.capabilities.settled(self.dtype), **fixed})
+
+    def any_hyperparameters(self, **fixed: Any) -> dict[str, Any]:
         """Draw hyper-parameters of the subject; `fixed` wins over those that it has."""
         options = dict(self.draw(self.subject.hyperparameters, "hyper-parameters"))
         options.update({name: value for name, value in fixed.items() if name in options})
@@ -118,6 +128,11 @@ class Run:
         except ValueError:
             return False
         return True
+
+    def without_zero_divisors(self) -> dict[str, Any]:
+        """Hyper-parameters with an eps, without which a divisor may be 0."""
+        options = self.hyperparameters()
+        return {**options, "eps": max(options["eps"], 1e-8)} if isinstance(options.get("eps"), float) else options
 
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""
@@ -400,7 +415,7 @@ class Run:
         for each in others:
             self.step(each)
         for key, tracked in expected.items():
-            if not other.has_of_each(key):
+            if key in self.subject.residues or not other.has_of_each(key):
                 continue
             seen = other.vector(key)
             precision = precision_of(self.params()[0].dtype)
@@ -466,6 +481,8 @@ class Run:
     def follow(self) -> Lockstep:
         """An oracle that follows the first optimizer from its state as it stands."""
         assert self.subject.oracle is not None
+        if getattr(self.oracle(self.options), "freely", False):
+            raise Skipped("the oracle runs freely only: it has more arrays than m, v and s")
         lockstep = Lockstep(
             self.optimizer(),
             self.own,
@@ -473,6 +490,7 @@ class Run:
             state=self.subject.state,
             scalars=self.subject.scalars,
             narrow=self.setting.narrow,
+            keeps_gradients=not self.setting.capabilities.writes_to_gradients(self.setting.implementation, self.dtype),
             describe=f"{self.subject.name}({'; '.join(map(keywords, self.own))}), {self.setting.implementation}",
         )
         lockstep.record = self.record

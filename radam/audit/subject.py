@@ -91,6 +91,10 @@ class Recurrence:
 
     scalars: Literal["textbook", "exact"] = "textbook"
     uniform: frozenset[str] = frozenset()
+    remembers: bool = False
+    """What is kept depends on options of earlier steps, of which the oracle knows nothing."""
+    freely: bool = False
+    """It has more arrays than m, v and s: it runs beside an optimizer, but cannot start from its state."""
 
     def __init__(self) -> None:
         self.t = 0
@@ -156,6 +160,10 @@ class Subject:
             must fail: one that passes is reported.
         call: how `build` calls the constructor with hyper-parameters, for reproductions; None where it calls the class
             of what it returns with them as they are, or it cannot be said.
+        coupled: why the steps of its parameters depend on one another; "" where they do not. Checks that step them
+            apart are then left out.
+        residues: names of state tensors that hold what roundings have left out, as of Kahan's sums. They are as
+            uncertain as they are large, and two ways to compute a step are not compared by them.
     """
 
     name: str
@@ -167,3 +175,5 @@ class Subject:
     scalars: Literal["textbook", "exact"] = "textbook"
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     call: Callable[[Mapping[str, Any]], Call] | None = None
+    coupled: str = ""
+    residues: frozenset[str] = frozenset()

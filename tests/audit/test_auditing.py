@@ -65,6 +65,21 @@ class Shrinks(Unseen):
         return super().step(closure)
 
 
+class Together(Unseen):
+    """A step is as long as the number of gradients."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+        count = sum(param.grad is not None for group in self.param_groups for param in group["params"])
+        for group in self.param_groups:
+            group["lr"] = group["lr"] * count
+        try:
+            return super().step(closure)
+        finally:
+            for group in self.param_groups:
+                group["lr"] = group["lr"] / max(count, 1)
+
+
 class Demands(torch.optim.Optimizer):
     def __init__(self, params: Any, temperature: float) -> None:
         super().__init__(params, {"temperature": temperature})
@@ -176,19 +191,6 @@ def test_an_optimizer_that_is_not_elementwise_is_seen() -> None:
     assert Capabilities(resolved(Unseen), CPU).has("elementwise")
 
 
-def test_an_optimizer_of_one_vector_of_all_parameters_is_seen() -> None:
-    """It is not compared with an optimizer for each parameter."""
-    capabilities = Capabilities(resolved("torch.optim:LBFGS"), CPU)
-    reason = "a parameter is not stepped as it would be by an optimizer of its own"
-    assert (capabilities.missing("separate"), capabilities.missing("elementwise")) == (reason, reason)
-    assert Capabilities(resolved("torch.optim:Adafactor"), CPU).has("separate")
-    assert not Capabilities(resolved("torch.optim:Adafactor"), CPU).has("elementwise")
-    checks = ["groups_are_separate_optimizers", "mixed_dtypes_are_separate_optimizers", "order_of_parameters"]
-    report = audit("torch.optim:LBFGS", checks=checks, max_examples=2, figures=False)
-    assert {entry.check for entry in report.records if entry.status != "skipped"} == {"order_of_parameters"}
-    assert not report.failed
-
-
 def test_options_that_exclude_one_another_are_not_asked_for_together() -> None:
     """Nesterov's momentum needs some momentum: with none, and with any dampening, SGD refuses it."""
     checks = ["defaults", "each_option_of_a_group", "each_combination_of_flags", "every_step"]
@@ -211,6 +213,14 @@ def test_state_in_another_dtype_after_loading_is_told_as_such() -> None:
         r"mu_product of param 0 after load_state_dict = 0.45\d+ \(torch.float64\), but should be .* \(torch.float32\)"
     )
     assert any(re.search(reason, entry.reason) for entry in report.failed), [entry.reason for entry in report.failed]
+
+
+def test_coupled_parameters_are_not_stepped_apart() -> None:
+    checks = ["groups_are_separate_optimizers", "late_gradients"]
+    assert {entry.status for entry in audit(Together, checks=checks).records} - {"skipped"} == {"failed"}
+    coupled = replace(resolved(Together), coupled="a step is as long as the number of gradients")
+    records = audit(coupled, checks=checks).records
+    assert {(entry.status, entry.reason) for entry in records} == {("skipped", coupled.coupled)}
 
 
 def test_a_build_that_does_more_than_call_the_class_is_in_the_script_itself() -> None:

@@ -33,6 +33,7 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
 UNARY: dict[str, Callable[[Any], Any]] = {
     "neg": operator.neg,
     "abs": np.absolute,
+    "sign": np.sign,
     "square": np.square,
     "root": lambda x: np.sqrt(np.absolute(x)),
 }
@@ -410,6 +411,23 @@ def test_a_minimum_with_infinity_keeps_the_error() -> None:
     x, infinity = one(0.1, error=1e-3), one(math.inf)
     assert np.minimum(x, infinity).error[0] >= 1e-3  # type: ignore[call-overload]
     assert np.maximum(x, -infinity).error[0] >= 1e-3  # type: ignore[call-overload, operator]
+
+
+@pytest.mark.parametrize(("value", "error", "certain"), [(2.0, 1.0, True), (-2.0, 1.0, True), (0.5, 1.0, False)])
+def test_a_sign_is_certain_where_the_bound_does_not_reach_zero(value: float, error: float, certain: bool) -> None:
+    sign = np.sign(one(value, error=error))  # type: ignore[call-overload]
+    assert sign.value[0] == np.sign(value)
+    assert sign.error[0] == (0 if certain else math.inf)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_the_sign_of_what_is_no_number_is_uncertain(value: float) -> None:
+    assert np.sign(one(value)).error[0] == math.inf  # type: ignore[call-overload]
+
+
+def test_the_sign_of_an_exact_zero_is_zero() -> None:
+    sign = np.sign(one(0.0))  # type: ignore[call-overload]
+    assert (sign.value[0], sign.error[0]) == (0, 0)
 
 
 @pytest.mark.parametrize("ufunc", [np.exp, np.power, np.log1p, np.floor, np.matmul, np.greater])

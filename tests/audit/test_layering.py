@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from radam.audit.subjects.shipped import PACKAGES
+
 ROOT = Path(__file__).parents[2]
 OURS = {"radam", "reference", "tests", "conftest"}
 # The names under which distributions are imported, where they differ from their own.
@@ -158,8 +160,9 @@ def declared() -> set[str]:
 
 BROUGHT = {
     "tests/mutation/peers/": {"jax", "optax", "timm", "pytorch_optimizer"},
+    "radam/audit/subjects/peers/": {"jax", *PACKAGES},
 }
-"""What a command downloads for itself, by the folder that imports it."""
+"""What a command downloads for itself, or who audits it has installed, by the folder that imports it."""
 
 
 def test_every_package_that_is_imported_is_declared() -> None:

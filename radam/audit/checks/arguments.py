@@ -38,7 +38,13 @@ NAMES = {
 def _refused(run: Run, name: str, *more: Any) -> None:
     if name not in run.setting.capabilities.options or name not in run.setting.capabilities.parameters:
         raise Skipped(f"the constructor draws no {name}")
-    for value in (*BAD[name], *more):
+    bad = BAD[name]
+    betas = run.setting.capabilities.options[name] if name == "betas" else ()
+    if len(betas) > 2:
+        # What 1 means there is not known.
+        numbers = (-0.1, -BARELY, float("nan"))
+        bad = tuple((*betas[:i], number, *betas[i + 1 :]) for i in range(len(betas)) for number in numbers)
+    for value in (*bad, *more):
         options = {**run.setting.capabilities.options, name: value}
         run.restart()
         run.options = options

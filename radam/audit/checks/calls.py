@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from radam.audit.checks.check import Group
 from radam.audit.finding import Skipped
-from radam.audit.run import Run
+from radam.audit.run import SHAPES, Run, betas_of
 
 calls = Group("Calls")
 together = Group("With schedulers and loss scaling")
@@ -230,11 +231,21 @@ def check_a_learning_rate_of_zero(run: Run) -> None:
         raise Skipped("lr is the first of step sizes that then go their own way")
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-3)
-    run.make(options=options)
+    _make_at_zero(run, [run.numbers(shape) for shape in SHAPES], options)
     run.script.do("before = [param.detach().clone() for param in params]")
     run.drive(7 if run.setting.implementation != "compiled" else 3, kinds=("normal",))
     for i in range(2):
         run.same(f"params[{i}]", f"before[{i}]", f"param {i} at lr = 0")
+
+
+def _make_at_zero(run: Run, values: Sequence[torch.Tensor], options: dict[str, Any]) -> None:
+    """An optimizer at lr = 0, to which it is set where the constructor refuses it."""
+    try:
+        run.make(values, {**options, "lr": 0.0})
+    except (ValueError, AssertionError):
+        run.restart()
+        run.make(values, {**options, "lr": 1e-3})
+        run.script.do("for group in optimizer.param_groups:\n    group['lr'] = 0.0")
 
 
 @calls.check("implementation", examples=0.03, compiled=False)
@@ -288,11 +299,14 @@ def _with_scheduler(run: Run, options: dict[str, Any], name: str) -> None:
         run.give(gradients, "other_params")
         # Made anew, the other remembers no learning rate of an earlier step.
         group = run.optimizer().param_groups[0]
-        changed: dict[str, Any] = {
-            key: group[key] for key in ("lr", "betas", "momentum") if key in options and key in group
-        }
+        changed: dict[str, Any] = {key: group[key] for key in ("lr", "betas", "momentum") if key in group}
         run.script.do("saved = other.state_dict()")
-        run.make(params="other_params", options={**options, **changed}, name="other")
+        anew = {key: value for key, value in changed.items() if key in options}
+        run.make(
+            params="other_params",
+            options={**options, **anew, "lr": changed["lr"] or options["lr"]},
+            name="other",
+        )
         run.script.do(f"saved['param_groups'][0].update({changed!r})\nother.load_state_dict(saved)")
         run.step()
         run.step("other")
@@ -307,7 +321,7 @@ def check_a_new_learning_rate_counts(run: Run) -> None:
     options = _plain(run)
     if "lr" not in options:
         raise Skipped("the subject draws no lr")
-    run.make([run.numbers((3,))], {**options, "lr": 0.0})
+    _make_at_zero(run, [run.numbers((3,))], options)
     run.drive(2, kinds=("normal",))
     run.script.do("before = params[0].detach().clone()\noptimizer.param_groups[0]['lr'] = 0.5")
     for _ in range(7):
@@ -322,7 +336,7 @@ def _plain(run: Run) -> dict[str, Any]:
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-8)
     if "betas" in options:
-        options["betas"] = (0.9, 0.99)
+        options["betas"] = betas_of(options, 0.9, 0.99)
     if "degenerated_to_sgd" in options:
         options["degenerated_to_sgd"] = True
     return options

@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 
 from radam.audit.checks.check import Group
 from radam.audit.finding import Skipped
-from radam.audit.run import Run
+from radam.audit.run import Run, betas_of
 from radam.audit.script import literal
 
 derivatives = Group("Derivatives")
@@ -83,7 +83,7 @@ def _smooth(run: Run) -> dict[str, Any]:
     if isinstance(options.get("eps"), float):
         options["eps"] = max(options["eps"], 1e-3)
     if "betas" in options:
-        options["betas"] = (0.9, 0.99)
+        options["betas"] = betas_of(options, 0.9, 0.99)
     if "lr" in options:
         options["lr"] = 0.1
     if options.get("amsgrad"):

@@ -25,7 +25,7 @@ AWAY = (3, 4, 5, *range(9, 21))
 # None, zero, late
 
 
-@gradients.check("dtype", "implementation", needs=("separate",), examples=0.05)
+@gradients.check("dtype", "implementation", needs=("independent",), examples=0.05)
 def check_without_gradients_nothing_happens(run: Run) -> None:
     """A parameter without a gradient stays, and so does its state: at the start and in mid-run."""
     run.make()
@@ -65,7 +65,7 @@ def _as_by_default(run: Run, options: dict[str, object]) -> dict[str, object]:
     }
 
 
-@gradients.check(needs=("separate",), examples=0.1)
+@gradients.check(needs=("independent",), examples=0.1)
 def check_late_gradients(run: Run) -> None:
     """A parameter whose first gradient comes late starts then, as it would in an optimizer of its own."""
     options = run.hyperparameters()
@@ -84,7 +84,7 @@ def check_late_gradients(run: Run) -> None:
         run.same("params[1]", "alone_params[0]", f"a parameter whose first gradient came after {delay} steps")
 
 
-@gradients.check(needs=("separate",), examples=0.1)
+@gradients.check(needs=("independent",), examples=0.1)
 def check_frozen_and_freed(run: Run) -> None:
     """A parameter frozen for some steps, without gradients, is then stepped from where it was."""
     options = run.hyperparameters()
@@ -152,15 +152,22 @@ def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
 
 @gradients.check("dtype", "implementation", examples=0.1)
 def check_gradients_are_not_written_to(run: Run) -> None:
-    """`.grad` is the same tensor with the same bits after a step."""
-    run.make()
-    for _ in range(ACROSS if run.setting.implementation != "compiled" else 4):
-        run.give([run.gradient(param.shape) for param in run.params()])
-        run.script.do("grads = [param.grad for param in params]\ncopies = [grad.clone() for grad in grads]")
-        run.step()
-        for i in range(2):
-            run.expect(f"params[{i}].grad is grads[{i}]", f"the gradient of param {i} is another tensor after a step")
-            run.same(f"grads[{i}]", f"copies[{i}]", f"the gradient of param {i} after a step")
+    """`.grad` is the same tensor with the same bits after a step, with decay and with maximize too."""
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    compiled = run.setting.implementation == "compiled"
+    telling = run.setting.capabilities.telling(run.hyperparameters())
+    for options in telling[:1] if compiled else telling:
+        run.restart()
+        run.make(values, options)
+        for _ in range(4 if compiled else ACROSS):
+            run.give([run.gradient(param.shape) for param in run.params()])
+            run.script.do("grads = [param.grad for param in params]\ncopies = [grad.clone() for grad in grads]")
+            run.step()
+            for i in range(2):
+                run.expect(
+                    f"params[{i}].grad is grads[{i}]", f"the gradient of param {i} is another tensor after a step"
+                )
+                run.same(f"grads[{i}]", f"copies[{i}]", f"the gradient of param {i} after a step")
 
 
 @gradients.check("dtype", examples=0.1)
@@ -226,7 +233,7 @@ def _as_views(run: Run, kind: str, word: str, undo: Callable[[torch.Tensor], tor
 @gradients.check("implementation", needs=("elementwise",), examples=0.1)
 def check_a_nan_stays_in_its_element(run: Run) -> None:
     """A NaN in one element of a gradient reaches its own element, and no other."""
-    run.make()
+    run.make(options=run.without_zero_divisors())
     at = run.draw(st.sampled_from((1, 3, 6)), "step of the NaN")
     for step in range(1, 8 if run.setting.implementation != "compiled" else 5):
         given = [run.gradient(param.shape, ("normal",)) for param in run.params()]
@@ -238,8 +245,8 @@ def check_a_nan_stays_in_its_element(run: Run) -> None:
     run.expect(f"bool({others}.isnan().logical_not().all())", "a NaN in one element has spread to others")
     kept, group = run.optimizer().state[run.params()[0]], run.optimizer().param_groups[0]
     v, s = (run.subject.state.get(symbol, "") for symbol in ("v", "s"))
-    # Of AMSGrad s is a maximum; one that is kept but not used may stay as it is.
-    of_amsgrad = group.get("amsgrad", run.options.get("amsgrad"))
+    # A maximum that is kept but not used may stay as it is; of other optimizers s is something else.
+    of_amsgrad = group.get("amsgrad", run.options.get("amsgrad", "max" in s))
     if of_amsgrad and v in kept and s in kept and bool(kept[v][1].isnan()):
         run.expect(f"bool(optimizer.state[params[0]]['{s}'][1].isnan())", f"{s} passes over the NaN of {v}")
 
@@ -249,7 +256,7 @@ def check_a_nan_parameter_stays_nan(run: Run) -> None:
     """An element that is NaN stays NaN, which shows what went wrong; no other element becomes it."""
     values = [run.numbers((3,)), run.numbers((2, 2))]
     values[0][1] = torch.nan
-    run.make(values)
+    run.make(values, run.without_zero_divisors())
     run.drive(ACROSS, kinds=("normal",))
     run.expect("bool(params[0][1].isnan())", "an element that was NaN has become a number")
     others = "torch.cat([params[0].detach()[[0, 2]].reshape(-1), params[1].detach().reshape(-1)])"
@@ -334,7 +341,7 @@ def check_version_counters_move(run: Run) -> None:
             )
 
 
-@tensors.check("dtype", "implementation", needs=("separate",), examples=0.05, compiled=False)
+@tensors.check("dtype", "implementation", needs=("independent",), examples=0.05, compiled=False)
 def check_empty_and_scalar_parameters(run: Run) -> None:
     """Parameters without elements and without dimensions are stepped beside others."""
     values = [run.numbers((0,)), run.numbers((3,)), run.numbers(()), run.numbers((2, 0))]

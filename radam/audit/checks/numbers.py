@@ -12,10 +12,11 @@ import torch
 from hypothesis import strategies as st
 
 from radam.audit.bounds import Tracked, compare
+from radam.audit.capabilities import AMSGRAD
 from radam.audit.checks.check import EVERY, PRECISE, REAL, Group
 from radam.audit.finding import Skipped
 from radam.audit.lockstep import Lockstep, Trajectory, arithmetic_of, flat
-from radam.audit.run import Run
+from radam.audit.run import Run, betas_of
 from radam.audit.script import expression
 from radam.audit.strategies import GRADIENTS, LAYOUTS, SHAPES, lay_out
 from radam.audit.subject import Oracle
@@ -88,7 +89,7 @@ def _least_beta2(run: Run, options: Mapping[str, Any], t: int) -> float:
     low, high = 0.5, 0.9999
     while high - low > 1e-10:
         middle = (low + high) / 2
-        oracle = run.oracle({**options, "betas": (options["betas"][0], middle)})
+        oracle = run.oracle({**options, "betas": betas_of(options, options["betas"][0], middle)})
         low, high = (low, middle) if oracle.branch(t) != oracle.branch(1) else (middle, high)  # type: ignore[attr-defined]
     return high
 
@@ -189,8 +190,10 @@ def check_decay_rates_of_zero(run: Run) -> None:
     options = _well_conditioned(run, run.hyperparameters())
     if "betas" not in options:
         raise Skipped("the subject draws no betas")
-    beta1, beta2 = options["betas"]
-    groups: list[dict[str, Any]] = [{"betas": betas} for betas in ((0.0, beta2), (beta1 or 0.5, 0.0), (0.0, 0.0))]
+    beta1, beta2 = options["betas"][:2]
+    groups: list[dict[str, Any]] = [
+        {"betas": betas_of(options, *betas)} for betas in ((0.0, beta2), (beta1 or 0.5, 0.0), (0.0, 0.0))
+    ]
     if "amsgrad" in run.group_options():
         groups = [{**group, "amsgrad": amsgrad} for group in groups for amsgrad in (True, False)]
     run.make([run.numbers((3,)) for _ in groups], options, [([i], group) for i, group in enumerate(groups)])
@@ -254,7 +257,7 @@ def _well_conditioned(run: Run, options: dict[str, Any]) -> dict[str, Any]:
     if "betas" in result:
         beta1 = run.draw(st.sampled_from((0.9, 0.0, 0.5, 0.99)), "beta1")
         beta2 = run.draw(st.sampled_from((0.999, 0.99, 0.9, 0.8, 0.9995, 0.9999, 0.75)), "beta2")
-        result["betas"] = (beta1, beta2)
+        result["betas"] = betas_of(result, beta1, beta2)
     if "lr" in result:
         result["lr"] = 0.1
     return result
@@ -270,7 +273,7 @@ def check_first_adaptive_step(run: Run) -> None:
         t = run.draw(st.sampled_from((6, 5, 7, 12)), "step")
         if run.draw(st.booleans(), "the least threshold"):
             options["threshold"] = LEAST
-            options["betas"] = (options["betas"][0], _least_beta2(run, options, t) + 1e-5)
+            options["betas"] = betas_of(options, options["betas"][0], _least_beta2(run, options, t) + 1e-5)
         else:
             closest = boundary(run, options, t)
             options["threshold"] = max(LEAST, closest * (1 + run.draw(st.sampled_from(CLOSE), "distance")))
@@ -324,12 +327,14 @@ def check_options_changed_in_mid_run(run: Run) -> None:
     """Options that are changed in a group count from the next step on, and what is kept goes on from where it was."""
     run.make([run.numbers((4,))])
     options = run.options
+    if getattr(run.oracle(options), "remembers", False):
+        raise Skipped("the optimizer remembers earlier options, of which its oracle knows nothing")
     lockstep = run.follow()
     for change in range(3):
         if change:
             new = run.group_options()
             if run.setting.capabilities.missing("late_amsgrad"):
-                new.pop("amsgrad", None)
+                new = {name: value for name, value in new.items() if name not in AMSGRAD}
             changed = ", ".join(f'"{name}": {expression(value)}' for name, value in new.items())
             run.script.do(f"optimizer.param_groups[0].update({{{changed}}})")
             options = lockstep.options[0] = {**options, **new}
@@ -421,32 +426,45 @@ def check_eps_alone(run: Run) -> None:
         run.judged_step(lockstep)
 
 
+def _averages(oracle: Any, names: Mapping[str, str], betas: Sequence[float], g: Any) -> dict[str, tuple[float, Any]]:
+    """Which of the oracle's m and v are moving averages of g and g^2, each with its decay rate and what it averages."""
+    oracle.begin(g)
+    oracle.advance(np.zeros_like(g), g)
+    known = {"m": (betas[0], g), "v": (betas[1], g * g)}
+    return {
+        symbol: (beta, power)
+        for symbol, (beta, power) in known.items()
+        if symbol in names and np.allclose(getattr(oracle, symbol), (1 - beta) * power, rtol=1e-6, atol=0.0)
+    }
+
+
 @numbers.check("dtype", oracle=True, examples=0.2, dtypes=PRECISE)
 def check_closed_form(run: Run) -> None:
     """On a constant gradient g, m is (1 - b1^t) g and v is (1 - b2^t) g^2, without any recurrence."""
     options = _well_conditioned(run, run.without_decay(maximize=False))
     names = run.subject.state
-    if "betas" not in options or not {"m", "v"} <= set(names) or options.get("variance_warmup"):
+    if "betas" not in options or options.get("variance_warmup"):
         raise Skipped("is known for moving averages of g and g^2 by two betas")
     run.make([run.numbers((4,))], options)
     gradient = run.gradient((4,), ("normal",))
     arithmetic, _ = arithmetic_of(run.params()[0], run.setting.narrow)
     g, state = flat(gradient), run.optimizer().state
-    oracle, (beta1, beta2) = run.oracle(options), options["betas"]
-    oracle.begin(g)
-    oracle.advance(np.zeros_like(g), g)
-    if not (np.allclose(oracle.m, (1 - beta1) * g) and np.allclose(oracle.v, (1 - beta2) * g * g)):
-        raise Skipped("the oracle's m and v are not such averages")
+    averages = _averages(run.oracle(options), names, options["betas"], g)
+    if not averages:
+        raise Skipped("neither m nor v of the oracle is such an average")
     t = 0
     for steps in (1, 4, 15):
         for _ in range(steps):
             run.give([gradient])
             run.step()
             t += 1
-        for symbol, beta, power in (("m", beta1, g), ("v", beta2, g * g)):
+        for symbol, (beta, power) in averages.items():
             # 1 - b^t is the sum of (1 - b) b^i: t terms that are all of one sign, each through at most 3 t roundings.
             expected = -np.expm1(t * np.log(beta)) * power if beta else power
             unit = 4 * (t + 4) * arithmetic.unit_roundoff
             bound = unit * np.abs(power) + 4 * t * arithmetic.smallest_subnormal
-            comparison = compare(names[symbol], flat(state[run.params()[0]][names[symbol]]), Tracked(expected, bound))
+            kept = state[run.params()[0]][names[symbol]]
+            if kept.is_complex() != run.dtype.is_complex:
+                run.fail(f"{names[symbol]} of a {run.dtype} parameter is {kept.dtype}")
+            comparison = compare(names[symbol], flat(kept), Tracked(expected, bound))
             run.judge(comparison, "closed form", f"after {t} constant gradients", t)

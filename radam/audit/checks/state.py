@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from radam.audit.checks.check import EVERY, PRECISE, Group
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
+from radam.audit.script import expression
 
 state = Group("State")
 
+LATE = ("amsgrad", "nesterov", "maximize", "foreach", "fused", "capturable", "differentiable", "decoupled_weight_decay")
+"""Options that torch's optimizers were given after their first versions."""
 CUTS = (1, 6, 0, 4, 5, 7)
 """Counts of steps at which a run is cut."""
 
@@ -132,12 +135,18 @@ def check_loading_leaves_the_state_dict_alone(run: Run) -> None:
         run.same(f"other_params[{i}]", f"values[{i}]", f"param {i} after load_state_dict")
     names = run.script.names
     for index, entries in names["before"]["state"].items():
-        for key in entries:
+        if not isinstance(entries, dict):
             run.same(
-                f"saved['state'][{index!r}].get({key!r})",
-                f"before['state'][{index!r}][{key!r}]",
-                f"{key} in the dict that was loaded",
+                f"saved['state'].get({index!r})", f"before['state'][{index!r}]", f"{index} in the dict that was loaded"
             )
+            continue
+        for key, value in entries.items():
+            for at in [f"[{inner!r}]" for inner in value] if isinstance(value, dict) else [""]:
+                run.same(
+                    f"saved['state'][{index!r}].get({key!r}){at}",
+                    f"before['state'][{index!r}][{key!r}]{at}",
+                    f"{key} in the dict that was loaded",
+                )
     run.expect(
         "[{k: v for k, v in g.items() if k != 'params'} for g in saved['param_groups']] == "
         "[{k: v for k, v in g.items() if k != 'params'} for g in before['param_groups']]",
@@ -207,7 +216,7 @@ def check_names_in_state_dicts(run: Run) -> None:
 @state.check("dtype", examples=0.1)
 def check_state_follows_its_parameter(run: Run) -> None:
     """State tensors of a parameter's shape are on its device, real or complex as it is, finite and without a graph."""
-    run.make()
+    run.make(options=run.without_zero_divisors())
     run.drive(3)
     for i, param in enumerate(run.params()):
         for key, value in run.optimizer().state[param].items():
@@ -224,17 +233,19 @@ def check_state_follows_its_parameter(run: Run) -> None:
                 )
 
 
-@state.check("implementation", needs=("separate",), examples=0.1, compiled=False)
+@state.check("implementation", needs=("independent",), examples=0.1, compiled=False)
 def check_a_group_added_in_mid_run(run: Run) -> None:
-    """add_param_group in mid-run: old parameters go on undisturbed, new ones start anew."""
+    """add_param_group in mid-run: old parameters go on undisturbed, new ones start anew, with options of their own."""
     options = run.hyperparameters()
+    own = run.group_options()
     old, new = run.numbers((3,)), run.numbers((3,))
     run.make([old], options)
     run.make([old], options, name="other")
     run.make([new], options, name="late")
-    run.make([new], options, name="fresh")
+    run.make([new], {**options, **own}, name="fresh")
     run.drive(5, "other")
-    run.script.do("optimizer.add_param_group({'params': late_params})\nparams = params + late_params")
+    group = ", ".join(["'params': late_params", *(f"{name!r}: {expression(value)}" for name, value in own.items())])
+    run.script.do(f"optimizer.add_param_group({{{group}}})\nparams = params + late_params")
     for _ in range(7):
         gradients = [run.gradient((3,)) for _ in range(2)]
         run.give(gradients)
@@ -284,7 +295,15 @@ def check_a_file_from_before_an_option(run: Run) -> None:
     run.drive(3)
     defaults, group = run.optimizer().defaults, run.optimizer().param_groups[0]
     # Defaults that are asked for in the constructor are the new optimizer's too.
-    off = [name for name, value in defaults.items() if (value is False or value is None) and group.get(name) is value]
+    late = {constant for code in _of_setstate(run) for constant in code.co_consts}
+    of_torch = [cls for cls in type(run.optimizer()).__mro__ if cls.__module__.startswith("torch.optim.")]
+    if of_torch != [torch.optim.Optimizer]:
+        late |= set(LATE)
+    off = [
+        name
+        for name, value in defaults.items()
+        if name in late and (value is False or value is None) and group.get(name) is value
+    ]
     run.script.do(
         "saved = copy.deepcopy(optimizer.state_dict())\n"
         f"for group in saved['param_groups']:\n    for name in {off!r}:\n        del group[name]"

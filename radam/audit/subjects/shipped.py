@@ -10,7 +10,22 @@ import torch
 from radam.audit.subject import Subject
 
 PACKAGES: dict[str, str] = {
+    "adabelief_pytorch": "radam.audit.subjects.peers.adabelief_pytorch",
+    "labml_nn": "radam.audit.subjects.peers.labml_nn",
+    "pytorch_optimizer": "radam.audit.subjects.peers.pytorch_optimizer",
+    "timm": "radam.audit.subjects.peers.timm",
     "torch": "radam.audit.subjects.torch",
+    "schedulefree": "radam.audit.subjects.peers.schedulefree",
+    "optax": "radam.audit.subjects.peers.optax",
+    "lion_pytorch": "radam.audit.subjects.peers.lion_pytorch",
+    "optimi": "radam.audit.subjects.peers.optimi",
+    "bitsandbytes": "radam.audit.subjects.peers.bitsandbytes",
+    "prodigyopt": "radam.audit.subjects.peers.prodigyopt",
+    "madgrad": "radam.audit.subjects.peers.madgrad",
+    "adamp": "radam.audit.subjects.peers.adamp",
+    "adan_pytorch": "radam.audit.subjects.peers.adan_pytorch",
+    "adam_atan2_pytorch": "radam.audit.subjects.peers.adam_atan2_pytorch",
+    "torch_optimizer": "radam.audit.subjects.peers.torch_optimizer",
 }
 """By the name that a package is imported by, the module whose `subjects()` describes its optimizers."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -206,6 +206,7 @@ _KNOWN: dict[str, _Known] = {
         without=("weight_decay",),
     ),
 }
+_COUPLED: dict[type[torch.optim.Optimizer], str] = {torch.optim.LBFGS: "all parameters are stepped as one vector"}
 _DRIVEN: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {
     torch.optim.LBFGS: LBFGS,
     torch.optim.SparseAdam: SparseAdam,
@@ -246,4 +247,6 @@ def subjects() -> list[Subject]:
 
 
 def _subject(optimizer: type[torch.optim.Optimizer], name: str) -> Subject:
-    return torch_subject(optimizer, name) or class_subject(_DRIVEN.get(optimizer, optimizer), name)
+    return torch_subject(optimizer, name) or replace(
+        class_subject(_DRIVEN.get(optimizer, optimizer), name), coupled=_COUPLED.get(optimizer, "")
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import strategies as st
 
 from radam.audit import Subject
 from radam.audit.auditing import carry_out, plan, prepared, resolved
@@ -22,7 +23,18 @@ from radam.audit.report import Entry
 from radam.audit.subjects.radam import radam_subject
 from radam.audit.subjects.torch import torch_subject
 from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
-from tests.audit.checks.wrong import BOOKKEEPING, WRONG, Wrong
+from tests.audit.checks.wrong import (
+    BOOKKEEPING,
+    WRONG,
+    CorrectionsBySteps,
+    CountsForAll,
+    KeepsAResidue,
+    NoMaximumOfComplexNumbers,
+    RefusesZero,
+    TakesGradientsForScratch,
+    ThreeBetas,
+    Wrong,
+)
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {check.name: check for check in all_checks()}
@@ -157,6 +169,61 @@ def test_what_an_oracle_finds_beside_numbers(wrong: Wrong) -> None:
     assert re.search(wrong.reason, entry.reason), entry.reason
     assert entry.reproduction
     assert error_of(entry.reproduction) == wrong.error, entry.reproduction
+
+
+def test_numbers_are_judged_where_gradients_are_scratch() -> None:
+    capabilities = prepared(subject_of(TakesGradientsForScratch), torch.device("cpu"))
+    for name in ("each_option_of_a_group", "defaults", "eps_alone"):
+        assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+    of_its_own = entries_on(capabilities, CHECKS["gradients_are_not_written_to"])
+    assert {entry.status for entry in of_its_own} - {"skipped"} == {"failed"}
+
+
+@pytest.mark.parametrize(
+    "name", ["it_is_let_go", "nothing_is_kept_of_a_load", "loading_leaves_the_state_dict_alone", "state_dict_resumes"]
+)
+def test_a_state_may_have_an_entry_that_belongs_to_no_parameter(name: str) -> None:
+    capabilities = prepared(subject_of(CountsForAll), torch.device("cpu"))
+    assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+
+
+@pytest.mark.parametrize(
+    "name", ["groups_are_separate_optimizers", "bad_betas_are_refused", "a_new_learning_rate_counts", "schedulers"]
+)
+def test_betas_may_be_three(name: str) -> None:
+    strategy = st.fixed_dictionaries({"lr": st.sampled_from((0.1, 0.5)), "betas": st.just((0.9, 0.99, 0.5))})
+    capabilities = prepared(
+        subject_of(ThreeBetas, hyperparameters=strategy, oracle=None, supports=frozenset()), torch.device("cpu")
+    )
+    assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+
+
+@pytest.mark.parametrize(("residues", "status"), [((), "failed"), (("residue",), "passed")])
+def test_residues_are_not_compared(residues: tuple[str, ...], status: str) -> None:
+    subject = subject_of(KeepsAResidue, supports=frozenset({"foreach"}), residues=frozenset(residues))
+    entries = entries_on(prepared(subject, torch.device("cpu")), CHECKS["implementations_agree"])
+    assert {entry.status for entry in entries} - {"skipped"} == {status}
+
+
+@pytest.mark.parametrize("name", ["a_learning_rate_of_zero", "a_new_learning_rate_counts", "schedulers"])
+def test_a_constructor_may_refuse_a_learning_rate_of_zero(name: str) -> None:
+    strategy = st.fixed_dictionaries({"lr": st.sampled_from((0.1, 0.5))})
+    capabilities = prepared(subject_of(RefusesZero, hyperparameters=strategy, oracle=None), torch.device("cpu"))
+    assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+
+
+def test_a_group_that_is_added_has_options_of_its_own() -> None:
+    entry = first_failure(CorrectionsBySteps, CHECKS["a_group_added_in_mid_run"], EXAMPLES)
+    assert "the parameter of a group added after 5 steps = " in entry.reason
+
+
+def test_a_flag_that_complex_numbers_refuse_is_found_by_one_check() -> None:
+    capabilities = prepared(subject_of(NoMaximumOfComplexNumbers), torch.device("cpu"))
+    assert capabilities.settled(torch.complex64) == {"amsgrad": False}
+    assert capabilities.settled(torch.float32) == {}
+    assert complaints(entries_on(capabilities, CHECKS["complex_is_pairs_of_reals"]))
+    assert not complaints(entries_on(capabilities, CHECKS["without_gradients_nothing_happens"]))
+    assert not complaints(entries_on(capabilities, CHECKS["every_step"]))
 
 
 def entries_on(capabilities: Capabilities, check: Check) -> list[Entry]:

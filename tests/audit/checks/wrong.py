@@ -391,6 +391,60 @@ class ClipsInPlace(Plain):
         super().update(param, grad, state, group)
 
 
+class ClipsInPlaceLater(ClipsInPlace):
+    """The user's gradients are clipped in place from the third step on, which trial steps do not see."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        if "step" in state and state["step"] > 1:
+            super().update(param, grad, state, group)
+        else:
+            Plain.update(self, param, grad, state, group)
+
+
+class TakesGradientsForScratch(Plain):
+    """Every gradient is overwritten once it has been used. The numbers are right."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad, state, group)
+        grad.zero_()
+
+
+class CountsForAll(Plain):
+    """One count of all steps is kept in the state, beside what belongs to parameters."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        self.state.setdefault("k", torch.tensor([0]))  # type: ignore[call-overload]
+        self.state["k"] += 1  # type: ignore[index]
+        return super().step(closure)
+
+
+class ThreeBetas(Plain):
+    """One more beta, which serves for nothing, but must be there and within range."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, betas: tuple[float, ...] = (0.9, 0.999, 0.9)) -> None:
+        assert len(betas) == 3
+        super().__init__(params, lr=lr, betas=betas)  # type: ignore[arg-type]
+
+    def update_group(self, group: Options) -> None:
+        super().update_group({**group, "betas": group["betas"][:2]})
+
+
+class KeepsAResidue(Plain):
+    """What a rounding has left out is kept, and is another one in another order of evaluation."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        super().update(param, grad, state, group)
+        state["residue"] = torch.full_like(param.detach(), 1e-3 if group["foreach"] else -1e-3)
+
+
+class RefusesZero(Plain):
+    """A learning rate of 0 is no learning rate, says the constructor. Schedulers may set it."""
+
+    def validate(self, options: Options) -> None:
+        super().validate(options)
+        assert options["lr"] > 0
+
+
 class KeepsTheGradient(Plain):
     """The gradient itself is kept in the state."""
 
@@ -642,6 +696,23 @@ class GroupsOfTheConstructor(Plain):
             super().update_group(group)
 
 
+class CorrectionsBySteps(Plain):
+    """Bias corrections are kept by the number of the step, for all groups together."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        self.betas = getattr(self, "betas", {})
+        return super().moved(param, m, v, t, {**group, "betas": self.betas.setdefault(t, group["betas"])})
+
+
+class NoMaximumOfComplexNumbers(Plain):
+    """With amsgrad a step of complex numbers raises an error."""
+
+    def begun(self, param: Tensor, group: Options) -> State:
+        if group["amsgrad"] and param.is_complex():
+            raise RuntimeError("maximum is not implemented for complex tensors")
+        return super().begun(param, group)
+
+
 class CountsByTensorsOnly(torch.optim.Adam):
     """A step count that is loaded as a number is taken for none."""
 
@@ -852,7 +923,7 @@ _NUMBER = r"\[\d+\] = \S+, but should be "
 
 BOOKKEEPING = (
     Wrong(CountsTwice, r"step of group 0 parameter \d = .*2.*, but should be 1 "),
-    Wrong(ClipsInPlace, r"the gradient of group 0 parameter \d should not be written to"),
+    Wrong(ClipsInPlaceLater, r"the gradient of group 0 parameter \d should not be written to"),
     Wrong(NoneIsZero, r"parameter \d,? (which )?has no gradient(,| and) should stay, but has changed"),
     Wrong(
         MovesWithoutAGradient, r"exp_avg of group \d parameter \d, which has no gradient, should stay, but has changed"
