@@ -323,7 +323,7 @@ def adabelief(options: Mapping[str, Any], *, rectify: bool, keeps_eps: bool = Tr
 class SGDW(Recurrence):
     """SGD with momentum, kept in s, and decoupled decay (Loshchilov & Hutter 2019, algorithm 1).
 
-    s <- mu s + (1 - dampening) g', at first g';  p <- (1 - lr wd) p - lr s;  nesterov: g' + mu s in place of s
+    s <- mu s + (1 - dampening) g', in the first step g';  p <- (1 - lr wd) p - lr s;  nesterov: g' + mu s in place of s
     """
 
     averages = ()
