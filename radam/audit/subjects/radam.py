@@ -168,3 +168,8 @@ def adam_subject() -> Subject:
         scalars="exact",
         call=family(radam.Adam).call,
     )
+
+
+def subjects() -> list[Subject]:
+    """A Subject for each of radam's optimizers."""
+    return [radam_subject(), exact_radam_subject(), adam_subject()]

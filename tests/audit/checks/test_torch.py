@@ -37,6 +37,7 @@ def test_a_wrong_one_is_caught(wrong: type[Loop], like: str) -> None:
             exec(compile(entry.reproduction, "<reproduction>", "exec"), {"__name__": "reproduction"})
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("right", BROKEN, ids=lambda right: right.__name__)
 def test_a_right_one_passes(right: type[Loop]) -> None:
     checks = ["every_step", "each_*", "defaults", "far_steps", "options_changed_in_mid_run", "trajectory"]
