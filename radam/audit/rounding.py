@@ -58,6 +58,10 @@ class Side:
             names["step"] = False
         return [name for name, fits in names.items() if fits]
 
+    def has_of_each(self, name: str) -> bool:
+        """Whether state of a name, where there is any, has its parameter's shape: some keep one vector for them all."""
+        return name == "param" or name in self.names() or not any(name in self.state(param) for param in self.params)
+
     def tensors(self, name: str) -> list[torch.Tensor]:
         """The parameters, or their state of a name; zeros where there is none yet."""
         if name == "param":

@@ -338,6 +338,11 @@ class Run:
             if same_bits(a.detach(), b.detach()):
                 return
             text = "seen.dtype == expected.dtype and torch.equal(seen.nan_to_num(7.0), expected.nan_to_num(7.0))"
+        elif isinstance(a, list | tuple) and type(a) is type(b) and any(isinstance(x, torch.Tensor) for x in a):
+            self.same(f"len({seen})", f"len({expected})", f"the number of {what}")
+            for i in range(len(a)):
+                self.same(f"{seen}[{i}]", f"{expected}[{i}]", f"number {i} of {what}")
+            return
         elif a is b or (isinstance(a, _PLAIN) and isinstance(b, _PLAIN) and a == b):
             return
         else:
@@ -393,6 +398,8 @@ class Run:
         for each in others:
             self.step(each)
         for key, tracked in expected.items():
+            if not other.has_of_each(key):
+                continue
             seen = other.vector(key)
             precision = precision_of(self.params()[0].dtype)
             value, error = (np.resize(each, seen.shape) for each in (tracked.value, tracked.error))

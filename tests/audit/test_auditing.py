@@ -111,7 +111,10 @@ def test_options_with_names_that_are_known_are_drawn() -> None:
         options = Capabilities(resolved(optimizer), CPU).options
         return set(options)
 
-    drawn = look(torch.optim.SGD)
+    class OfSGD(torch.optim.SGD):
+        """Of which no more is known than the constructor."""
+
+    drawn = look(OfSGD)
     assert {"lr", "momentum", "weight_decay", "nesterov", "maximize"} <= drawn
     assert "dampening" not in drawn
     assert {"lr", "betas", "eps", "weight_decay"} <= look(torch.optim.NAdam)

@@ -25,7 +25,7 @@ AWAY = (3, 4, 5, *range(9, 21))
 # None, zero, late
 
 
-@gradients.check("dtype", "implementation", examples=0.05)
+@gradients.check("dtype", "implementation", needs=("separate",), examples=0.05)
 def check_without_gradients_nothing_happens(run: Run) -> None:
     """A parameter without a gradient stays, and so does its state: at the start and in mid-run."""
     run.make()
@@ -65,7 +65,7 @@ def _as_by_default(run: Run, options: dict[str, object]) -> dict[str, object]:
     }
 
 
-@gradients.check(examples=0.1)
+@gradients.check(needs=("separate",), examples=0.1)
 def check_late_gradients(run: Run) -> None:
     """A parameter whose first gradient comes late starts then, as it would in an optimizer of its own."""
     options = run.hyperparameters()
@@ -84,7 +84,7 @@ def check_late_gradients(run: Run) -> None:
         run.same("params[1]", "alone_params[0]", f"a parameter whose first gradient came after {delay} steps")
 
 
-@gradients.check(examples=0.1)
+@gradients.check(needs=("separate",), examples=0.1)
 def check_frozen_and_freed(run: Run) -> None:
     """A parameter frozen for some steps, without gradients, is then stepped from where it was."""
     options = run.hyperparameters()
@@ -333,7 +333,7 @@ def check_version_counters_move(run: Run) -> None:
             )
 
 
-@tensors.check("dtype", "implementation", examples=0.05, compiled=False)
+@tensors.check("dtype", "implementation", needs=("separate",), examples=0.05, compiled=False)
 def check_empty_and_scalar_parameters(run: Run) -> None:
     """Parameters without elements and without dimensions are stepped beside others."""
     values = [run.numbers((0,)), run.numbers((3,)), run.numbers(()), run.numbers((2, 0))]

@@ -165,7 +165,7 @@ def check_each_option_of_a_group(run: Run) -> None:
 @numbers.check("dtype", "implementation", oracle=True, examples=0.03, dtypes=(torch.float64,), compiled=False, least=1)
 def check_each_combination_of_flags(run: Run) -> None:
     """Whatever flags are on together, each step is the oracle's: a group for each combination."""
-    options = {**_well_conditioned(run, run.hyperparameters()), "weight_decay": 0.1}
+    options = _well_conditioned(run, run.hyperparameters(weight_decay=0.1))
     own = run.group_options()
     shared = [name for name in ("weight_decouple", "absolute") if name in options]
     flags = sorted(name for name, value in own.items() if isinstance(value, bool))

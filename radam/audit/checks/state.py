@@ -224,7 +224,7 @@ def check_state_follows_its_parameter(run: Run) -> None:
                 )
 
 
-@state.check("implementation", examples=0.1, compiled=False)
+@state.check("implementation", needs=("separate",), examples=0.1, compiled=False)
 def check_a_group_added_in_mid_run(run: Run) -> None:
     """add_param_group in mid-run: old parameters go on undisturbed, new ones start anew."""
     options = run.hyperparameters()

@@ -28,7 +28,7 @@ def find(specification: str) -> tuple[Subject, Family | None]:
     Example:
         >>> find("radam:RAdam")[0].name
         'radam:RAdam'
-        >>> find("torch.optim:SGD")[0].oracle is None
+        >>> find("torch.optim:Rprop")[0].oracle is None
         True
     """
     module, separator, name = specification.partition(":")

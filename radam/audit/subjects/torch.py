@@ -13,6 +13,7 @@ from hypothesis.strategies import SearchStrategy
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Oracle, Subject, torch_adam_names
 from radam.audit.subjects.classes import FromClass, class_subject
+from radam.audit.subjects.driven import LBFGS, SparseAdam
 
 _EPS = (1e-8, 1e-3, 0.0, 1e-16, 1.0)
 _RATES = (0.9, 0.99, 0.0, 0.5, 0.999, 1 - 2**-20)
@@ -93,6 +94,13 @@ def _asgd(options: Mapping[str, Any]) -> Oracle:
     import reference
 
     return reference.ASGD(**_plain(options))
+
+
+def _sparse_adam(options: Mapping[str, Any]) -> Oracle:
+    """torch.optim.SparseAdam on gradients with all elements: Adam, eps added before the bias correction of v."""
+    import reference
+
+    return reference.Adam(**{"eps": 1e-8, **_plain(options)})
 
 
 def _sgd(options: Mapping[str, Any]) -> Oracle:
@@ -179,7 +187,22 @@ _KNOWN: dict[str, _Known] = {
         {"m": "momentum_buffer"},
         without=("eps",),
     ),
+    "SparseAdam": _Known(
+        _sparse_adam,
+        {
+            **_BETAS,
+            "lr": st.sampled_from([lr for lr in LR_CORNERS if lr]),
+            "eps": st.sampled_from([eps for eps in _EPS if eps]),
+        },
+        _ADAM,
+        without=("weight_decay",),
+    ),
 }
+_DRIVEN: dict[type[torch.optim.Optimizer], type[torch.optim.Optimizer]] = {
+    torch.optim.LBFGS: LBFGS,
+    torch.optim.SparseAdam: SparseAdam,
+}
+"""What drives an optimizer that does not step on dense gradients alone."""
 
 
 def torch_subject(optimizer: type[torch.optim.Optimizer], name: str, like: str | None = None) -> Subject | None:
@@ -194,7 +217,7 @@ def torch_subject(optimizer: type[torch.optim.Optimizer], name: str, like: str |
         like = optimizer.__name__
     if like not in _KNOWN:
         return None
-    known, build = _KNOWN[like], FromClass(optimizer)
+    known, build = _KNOWN[like], FromClass(_DRIVEN.get(optimizer, optimizer))
     return Subject(
         name=name,
         build=build,
@@ -206,10 +229,13 @@ def torch_subject(optimizer: type[torch.optim.Optimizer], name: str, like: str |
 
 
 def subjects() -> list[Subject]:
-    """A Subject for each optimizer of torch.optim."""
-    names = ["ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD"]
-    return [
-        torch_subject(cls, f"torch.optim:{name}") or class_subject(cls, f"torch.optim:{name}")
-        for name in names
-        for cls in [getattr(torch.optim, name)]
-    ]
+    """A Subject for each optimizer of torch.optim: with an oracle, or known by its constructor alone."""
+    names = (
+        *("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "RAdam"),
+        *("RMSprop", "Rprop", "SGD", "SparseAdam"),
+    )
+    return [_subject(getattr(torch.optim, name), f"torch.optim:{name}") for name in names]
+
+
+def _subject(optimizer: type[torch.optim.Optimizer], name: str) -> Subject:
+    return torch_subject(optimizer, name) or class_subject(_DRIVEN.get(optimizer, optimizer), name)
