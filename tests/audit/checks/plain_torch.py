@@ -31,8 +31,8 @@ class Loop(torch.optim.Optimizer):
                     state.update(step=torch.zeros(()), **self.first(param, group))
                 state["step"] += 1
                 grad = -param.grad if group["maximize"] else param.grad
-                if not group.get("decoupled_weight_decay"):
-                    grad = grad + group.get("weight_decay", 0.0) * param
+                if group["weight_decay"] and not group.get("decoupled_weight_decay"):
+                    grad = grad + group["weight_decay"] * param
                 self.update(param, grad, state, group, float(state["step"]))
 
     def first(self, param: Tensor, group: Options) -> State:
@@ -315,7 +315,7 @@ class SGDDoesNotDamp(SGD):
 
 class SGDLrInTheMomentum(SGD):
     def update(self, param: Tensor, grad: Tensor, state: State, group: Options, t: float) -> None:
-        super().update(param, group["lr"] * grad, state, {**group, "lr": 1.0})
+        super().update(param, group["lr"] * grad, state, {**group, "lr": 1.0}, t)
 
 
 class SGDNesterovOfTheBuffer(SGD):

@@ -52,7 +52,7 @@ def followed(name: str, dtype: torch.dtype, options: dict[str, Any]) -> Lockstep
     p = torch.nn.Parameter(torch.linspace(-1, 1, 5, dtype=dtype))
     lockstep = Lockstep(subject.build([p], options), [options], subject.oracle, state=subject.state)
     for step in range(12):
-        p.grad = torch.linspace(-1, 2, 5, dtype=dtype) * 0.5**step
+        p.grad = torch.linspace(-1, 2, 5, dtype=dtype) / 3 * 0.7**step
         lockstep.step()
     return lockstep
 
