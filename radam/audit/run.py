@@ -350,7 +350,9 @@ class Run:
             text = "type(seen) is type(expected) and seen == expected"
         self.script.tell(f"seen, expected = {seen}, {expected}")
         self.script.tell(f"assert {text}, f{f'{what} = {{seen}}, but should be {{expected}}'!r}")
-        self.fail(f"{what} = {_short(a)}, but should be {_short(b)}")
+        dtypes = [f" ({each.dtype})" if isinstance(each, torch.Tensor) else "" for each in (a, b)]
+        own, other = dtypes if dtypes[0] != dtypes[1] else ("", "")
+        self.fail(f"{what} = {_short(a)}{own}, but should be {_short(b)}{other}")
 
     def same_state(self, seen: str, expected: str, what: str, *, seen_params: str, expected_params: str) -> None:
         """Two optimizers must hold the same parameters and the same state, bit for bit."""

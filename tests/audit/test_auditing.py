@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -172,6 +173,43 @@ def test_an_optimizer_that_is_not_elementwise_is_seen() -> None:
         reason = Capabilities(resolved(optimizer), CPU).missing("elementwise")
         assert reason == "a tensor's elements are not stepped as each would be by itself"
     assert Capabilities(resolved(Unseen), CPU).has("elementwise")
+
+
+def test_an_optimizer_of_one_vector_of_all_parameters_is_seen() -> None:
+    """It is not compared with an optimizer for each parameter."""
+    capabilities = Capabilities(resolved("torch.optim:LBFGS"), CPU)
+    reason = "a parameter is not stepped as it would be by an optimizer of its own"
+    assert (capabilities.missing("separate"), capabilities.missing("elementwise")) == (reason, reason)
+    assert Capabilities(resolved("torch.optim:Adafactor"), CPU).has("separate")
+    assert not Capabilities(resolved("torch.optim:Adafactor"), CPU).has("elementwise")
+    checks = ["groups_are_separate_optimizers", "mixed_dtypes_are_separate_optimizers", "order_of_parameters"]
+    report = audit("torch.optim:LBFGS", checks=checks, max_examples=2, figures=False)
+    assert {entry.check for entry in report.records if entry.status != "skipped"} == {"order_of_parameters"}
+    assert not report.failed
+
+
+def test_options_that_exclude_one_another_are_not_asked_for_together() -> None:
+    """Nesterov's momentum needs some momentum: with none, and with any dampening, SGD refuses it."""
+    checks = ["defaults", "each_option_of_a_group", "each_combination_of_flags", "every_step"]
+    subject = replace(resolved("torch.optim:SGD"), supports=frozenset({"maximize"}))
+    report = audit(subject, checks=checks, max_examples=20, figures=False)
+    assert not report.failed, [entry.reason for entry in report.failed]
+    assert report.counts["passed"]
+
+
+def test_state_of_lists_of_tensors_is_compared() -> None:
+    """L-BFGS keeps lists: they go on after loading, bit for bit."""
+    checks = ["state_dict_resumes", "loading_leaves_the_state_dict_alone"]
+    assert not audit("torch.optim:LBFGS", checks=checks, max_examples=3, figures=False).failed
+
+
+def test_state_in_another_dtype_after_loading_is_told_as_such() -> None:
+    """torch casts all state but "step" to the dtype of the parameter: NAdam's product of momenta too."""
+    report = audit("torch.optim:NAdam", checks=["state_dict_resumes"], max_examples=3, figures=False)
+    reason = (
+        r"mu_product of param 0 after load_state_dict = 0.45\d+ \(torch.float64\), but should be .* \(torch.float32\)"
+    )
+    assert any(re.search(reason, entry.reason) for entry in report.failed), [entry.reason for entry in report.failed]
 
 
 def test_a_build_that_does_more_than_call_the_class_is_in_the_script_itself() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import radam
-from radam.audit import Discrepancy, Lockstep
+from radam.audit import Discrepancy, Lockstep, Recurrence
 from radam.audit.lockstep import arithmetic_of, flat, same_bits
 from radam.audit.subject import torch_adam_names
 from radam.audit.subjects.radam import adam_oracle, oracle
@@ -360,6 +360,61 @@ def test_other_names_of_the_state() -> None:
     params = parameters()
     with pytest.raises(Discrepancy, match="'exp_avg' of group 0 parameter 0 is missing"):
         drive(Lockstep(Other(params, **OPTIONS), [OPTIONS], oracle), params)
+
+
+class Counting(Recurrence):
+    """p <- p - v, where v doubles from 1: one number for all elements."""
+
+    uniform = frozenset({"v"})
+
+    def begin(self, param: Any) -> None:
+        super().begin(param)
+        self.v = np.ones(np.shape(param))
+
+    def advance(self, param: Any, grad: Any) -> None:
+        self.v = 2 * self.v
+
+    def apply(self, param: Any, grad: Any) -> Any:
+        return param - self.v
+
+
+class Counts(torch.optim.Optimizer):
+    """Does so, with state as it is given."""
+
+    def __init__(self, params: Any, kept: Callable[[float, torch.Tensor], Any], first: float = 1.0) -> None:
+        super().__init__(params, {})
+        self.kept, self.first = kept, first
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for param in self.param_groups[0]["params"]:
+            state = self.state[param]
+            state["step"] = state.get("step", 0) + 1
+            number = self.first * 2.0 ** state["step"]
+            state["v"] = self.kept(number, param)
+            (torch.view_as_real(param) if param.is_complex() else param).sub_(number)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        lambda number, param: number,
+        lambda number, param: torch.tensor(number),
+        lambda number, param: torch.full_like(param, complex(number, number) if param.is_complex() else number),
+    ],
+)
+def test_one_number_for_all_elements(kept: Any) -> None:
+    """It may be a number, a tensor without dimensions or a full one, and is judged as an array is."""
+
+    def followed(optimizer: torch.optim.Optimizer) -> Lockstep:
+        return Lockstep(optimizer, [{}], lambda options: Counting(), state={"t": "step", "v": "v"})
+
+    for dtype in (torch.float32, torch.complex64):
+        params = parameters(dtype)
+        assert drive(followed(Counts(params, kept)), params).record.worst < 1
+    params = parameters()
+    with pytest.raises(Discrepancy, match=r"v\[0\] = 4.0, but should be 2.0"):
+        drive(followed(Counts(params, kept, first=2.0)), params)
 
 
 def test_groups_have_their_own_options() -> None:

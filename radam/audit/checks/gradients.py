@@ -239,7 +239,8 @@ def check_a_nan_stays_in_its_element(run: Run) -> None:
     kept, group = run.optimizer().state[run.params()[0]], run.optimizer().param_groups[0]
     v, s = (run.subject.state.get(symbol, "") for symbol in ("v", "s"))
     # Of AMSGrad s is a maximum; one that is kept but not used may stay as it is.
-    if v in kept and s in kept and bool(kept[v][1].isnan()) and group.get("amsgrad", run.options.get("amsgrad")):
+    of_amsgrad = group.get("amsgrad", run.options.get("amsgrad"))
+    if of_amsgrad and v in kept and s in kept and bool(kept[v][1].isnan()):
         run.expect(f"bool(optimizer.state[params[0]]['{s}'][1].isnan())", f"{s} passes over the NaN of {v}")
 
 

@@ -19,6 +19,7 @@ _EPS = (1e-8, 1e-3, 0.0, 1e-16, 1.0)
 _RATES = (0.9, 0.99, 0.0, 0.5, 0.999, 1 - 2**-20)
 _OPTIONS: dict[str, SearchStrategy[Any]] = {
     "lr": st.sampled_from(LR_CORNERS),
+    "betas": betas(),
     "eps": st.sampled_from(_EPS),
     "weight_decay": st.sampled_from(DECAY_CORNERS),
     "maximize": st.booleans(),
@@ -116,29 +117,34 @@ class _Known:
 
     oracle: Callable[[Mapping[str, Any]], Oracle]
     more: Mapping[str, SearchStrategy[Any]]
-    """Its options beside those that all have; or others in their place."""
+    """Options beside those of most, or others in their place."""
     state: Mapping[str, str]
     without: tuple[str, ...] = ()
-    """Options that it does not have."""
+    """Options of most that it does not have."""
 
     def hyperparameters(self) -> SearchStrategy[dict[str, Any]]:
         """Draws its options."""
         options = {**_OPTIONS, **self.more}
-        return st.fixed_dictionaries({name: each for name, each in options.items() if name not in self.without})
+        drawn = st.fixed_dictionaries({name: each for name, each in options.items() if name not in self.without})
+        return drawn.filter(_with_momentum) if "nesterov" in options else drawn
 
 
-_BETAS = {"betas": betas()}
+def _with_momentum(options: Mapping[str, Any]) -> bool:
+    """Nesterov's momentum is some, and not damped: what SGD's constructor asks for."""
+    return not options["nesterov"] or (options["momentum"] > 0 and options["dampening"] == 0)
+
+
 _DECOUPLED = {"decoupled_weight_decay": st.booleans()}
 _ADAM = torch_adam_names()
 
 _KNOWN: dict[str, _Known] = {
-    "RAdam": _Known(_radam, {**_BETAS, **_DECOUPLED}, _ADAM),
-    "Adam": _Known(_adam, {**_BETAS, **_DECOUPLED, "amsgrad": st.booleans()}, _ADAM),
-    "AdamW": _Known(_adamw, {**_BETAS, "amsgrad": st.booleans()}, _ADAM),
-    "Adamax": _Known(_adamax, _BETAS, {"t": "step", "m": "exp_avg", "v": "exp_inf"}),
+    "RAdam": _Known(_radam, _DECOUPLED, _ADAM),
+    "Adam": _Known(_adam, {**_DECOUPLED, "amsgrad": st.booleans()}, _ADAM),
+    "AdamW": _Known(_adamw, {"amsgrad": st.booleans()}, _ADAM),
+    "Adamax": _Known(_adamax, {}, {"t": "step", "m": "exp_avg", "v": "exp_inf"}),
     "NAdam": _Known(
         _nadam,
-        {**_BETAS, **_DECOUPLED, "momentum_decay": st.sampled_from((4e-3, 0.0, 0.1, 1.0))},
+        {**_DECOUPLED, "momentum_decay": st.sampled_from((4e-3, 0.0, 0.1, 1.0))},
         {"t": "step", "m": "exp_avg", "v": "exp_avg_sq", "s": "mu_product"},
     ),
     "RMSprop": _Known(
@@ -149,6 +155,7 @@ _KNOWN: dict[str, _Known] = {
             "centered": st.booleans(),
         },
         {"t": "step", "m": "grad_avg", "v": "square_avg", "s": "momentum_buffer"},
+        without=("betas",),
     ),
     "Adagrad": _Known(
         _adagrad,
@@ -157,6 +164,7 @@ _KNOWN: dict[str, _Known] = {
             "initial_accumulator_value": st.sampled_from((0.0, 0.1, 1.0)),
         },
         {"t": "step", "v": "sum"},
+        without=("betas",),
     ),
     "Adadelta": _Known(
         _adadelta,
@@ -166,6 +174,7 @@ _KNOWN: dict[str, _Known] = {
             "eps": st.sampled_from((1e-6, *_EPS)),
         },
         {"t": "step", "v": "square_avg", "s": "acc_delta"},
+        without=("betas",),
     ),
     "ASGD": _Known(
         _asgd,
@@ -175,7 +184,7 @@ _KNOWN: dict[str, _Known] = {
             "t0": st.sampled_from((1e6, 0.0, 2.0, 3.5)),
         },
         {"t": "step", "m": "ax", "v": "eta", "s": "mu"},
-        without=("eps",),
+        without=("betas", "eps"),
     ),
     "SGD": _Known(
         _sgd,
@@ -185,12 +194,11 @@ _KNOWN: dict[str, _Known] = {
             "nesterov": st.booleans(),
         },
         {"m": "momentum_buffer"},
-        without=("eps",),
+        without=("betas", "eps"),
     ),
     "SparseAdam": _Known(
         _sparse_adam,
         {
-            **_BETAS,
             "lr": st.sampled_from([lr for lr in LR_CORNERS if lr]),
             "eps": st.sampled_from([eps for eps in _EPS if eps]),
         },
@@ -221,7 +229,7 @@ def torch_subject(optimizer: type[torch.optim.Optimizer], name: str, like: str |
     return Subject(
         name=name,
         build=build,
-        hyperparameters=known.hyperparameters().filter(build.accepts),
+        hyperparameters=known.hyperparameters(),
         oracle=known.oracle,
         state=known.state,
         call=build.call,

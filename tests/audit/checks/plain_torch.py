@@ -150,10 +150,7 @@ class RMSprop(Loop, torch.optim.RMSprop):
     """Right: of a variance that rounding makes negative it takes 0."""
 
     def first(self, param: Tensor, group: Options) -> State:
-        own = zeros(param, "square_avg")
-        if group["momentum"]:
-            own |= zeros(param, "momentum_buffer")
-        return own | zeros(param, "grad_avg") if group["centered"] else own
+        return zeros(param, "square_avg")
 
     def variance(self, v: Tensor, m: Tensor) -> Tensor:
         return (v - m * m).clamp(min=0)
@@ -164,12 +161,14 @@ class RMSprop(Loop, torch.optim.RMSprop):
     def update(self, param: Tensor, grad: Tensor, state: State, group: Options, t: float) -> None:
         v = averaged(state["square_avg"], group["alpha"], grad * grad)
         if group["centered"]:
-            v = self.variance(v, averaged(state["grad_avg"], group["alpha"], grad))
+            m = state.setdefault("grad_avg", torch.zeros_like(param))
+            v = self.variance(v, averaged(m, group["alpha"], grad))
         self.move(param, self.direction(grad, v, group), state, group)
 
     def move(self, param: Tensor, direction: Tensor, state: State, group: Options) -> None:
         if group["momentum"]:
-            direction = state["momentum_buffer"].mul_(group["momentum"]).add_(direction)
+            buffer = state.setdefault("momentum_buffer", torch.zeros_like(param))
+            direction = buffer.mul_(group["momentum"]).add_(direction)
         param.sub_(group["lr"] * direction)
 
 
@@ -193,8 +192,8 @@ class RMSpropMeanAsItIs(RMSprop):
 class RMSpropNesterov(RMSprop):
     def move(self, param: Tensor, direction: Tensor, state: State, group: Options) -> None:
         if group["momentum"]:
-            state["momentum_buffer"].mul_(group["momentum"]).add_(direction)
-            direction = direction + group["momentum"] * state["momentum_buffer"]
+            buffer = state.setdefault("momentum_buffer", torch.zeros_like(param))
+            direction = direction + group["momentum"] * buffer.mul_(group["momentum"]).add_(direction)
         param.sub_(group["lr"] * direction)
 
 
