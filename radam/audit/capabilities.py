@@ -27,7 +27,6 @@ CAPABILITIES = {
     "narrow_half": "steps float16 and bfloat16 parameters, with moments and arithmetic of their own dtype",
     "late_amsgrad": "takes amsgrad turned on in mid-run",
     "tensor_lr": "takes lr as a tensor of one element",
-    "separate": "steps each parameter as if it were alone",
     "elementwise": "steps each element of a tensor by itself",
 }
 """What a Subject may declare in `supports`."""
@@ -221,7 +220,7 @@ class Capabilities:
             return None
         if name == "elementwise" and (self.subject.oracle is not None or (declared and name in declared)):
             return None
-        if declared is not None and name != "separate":
+        if declared is not None:
             return None if name in declared else f"the subject does not declare {name!r}"
         return self._FINDERS[name](self, name)
 
@@ -278,24 +277,6 @@ class Capabilities:
     def _by_compiling(self, name: str) -> str | None:
         return self._trial(torch.float32, compiled=True)
 
-    def _by_parameters(self, name: str) -> str | None:
-        """Two parameters are stepped by one optimizer as by one each, to 1 in 1000: in each of two steps."""
-        together, alone, starts = (self._params(torch.float32) for _ in range(3))
-        try:
-            optimizers = [self.subject.build([param], self.options) for param in alone]
-            one = self.subject.build(together, self.options)
-            for _ in range(2):
-                _step(one, together)
-                for optimizer, param in zip(optimizers, alone, strict=True):
-                    _step(optimizer, [param])
-                for a, b, start in zip(together, alone, starts, strict=True):
-                    moved, expected = (param.detach() - start.detach() for param in (a, b))
-                    if not bool(((moved - expected).abs() <= 1e-3 * expected.abs() + 1e-12).all()):
-                        return "a parameter is not stepped as it would be by an optimizer of its own"
-        except Exception as error:
-            return _said(error)
-        return None
-
     def _by_elements(self, name: str) -> str | None:
         """A matrix and its elements, each a tensor, are stepped alike, to 1 in 1000: no norm or angle takes part.
 
@@ -332,7 +313,6 @@ class Capabilities:
         "late_amsgrad": _by_late_amsgrad,
         "tensor_lr": _by_tensor_lr,
         "compile": _by_compiling,
-        "separate": _by_parameters,
         "elementwise": _by_elements,
     }
 
