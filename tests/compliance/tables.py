@@ -134,8 +134,8 @@ def shown(cases: Sequence[tuple[Result, Failure]]) -> tuple[Result, Failure]:
     return min(cases, key=lambda case: (not case[1].reproduction, len(case[1].reproduction)))
 
 
-def scripts(results: Iterable[Result], reviews: Sequence[Review]) -> list[tuple[str, str]]:
-    """The scripts of :func:`findings`, each with the name of what it shows."""
+def scripts(results: Iterable[Result], reviews: Sequence[Review]) -> list[tuple[str, str, str]]:
+    """The scripts of :func:`findings`, each with the package and the name of what it shows."""
     found: dict[tuple[str, Review | str], list[tuple[Result, Failure]]] = {}
     for result in results:
         for failure in result.failures:

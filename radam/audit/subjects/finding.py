@@ -10,9 +10,9 @@ import torch
 
 from radam.audit.subject import Subject
 from radam.audit.subjects import radam as family_of_radam
+from radam.audit.subjects import shipped
 from radam.audit.subjects.classes import class_subject
 from radam.audit.subjects.radam import Family
-from radam.audit.subjects.shipped import of_class as shipped_subject
 
 OWN = "radam:RAdam"
 
@@ -35,6 +35,9 @@ def find(specification: str) -> tuple[Subject, Family | None]:
     if not (module and separator and name):
         raise ValueError(f"must be MODULE:NAME, but is {specification!r}")
     try:
+        known = None if module == "radam" else shipped.of_name(specification)
+        if known is not None:
+            return known, None
         value: Any = importlib.import_module(module)
         for part in name.split("."):
             value = getattr(value, part)
@@ -67,5 +70,5 @@ def of_class(
         return replace(family_of_radam.adam_subject(), name=name), None
     if family_of_radam.takes_radams_constructor(optimizer):
         return family_of_radam.from_class(optimizer, module, name), family_of_radam.family(optimizer, module)
-    known = shipped_subject(optimizer)
+    known = shipped.of_class(optimizer)
     return (replace(known, name=name) if known else class_subject(optimizer, name)), None

@@ -48,6 +48,19 @@ def shipped(package: str) -> list[Subject]:
     return subjects()
 
 
+def of_name(specification: str) -> Subject | None:
+    """The shipped Subject of a name, MODULE:NAME; None where there is none. Its module knows how to import the package.
+
+    Example:
+        >>> of_name("torch.optim:SGD").name
+        'torch.optim:SGD'
+    """
+    package = specification.partition(":")[0].partition(".")[0]
+    if package not in PACKAGES:
+        return None
+    return next((subject for subject in shipped(package) if subject.name == specification), None)
+
+
 def of_class(optimizer: type[torch.optim.Optimizer]) -> Subject | None:
     """The shipped Subject for an optimizer class; None where there is none.
 
