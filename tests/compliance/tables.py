@@ -143,5 +143,7 @@ def scripts(results: Iterable[Result], reviews: Sequence[Review]) -> list[tuple[
                 found.setdefault((result.package, review), []).append((result, failure))
     chosen = [shown(cases) for cases in found.values()]
     return [
-        (f"{result.name} {failure.check}", failure.reproduction) for result, failure in chosen if failure.reproduction
+        (one.package, f"{one.name} {failure.check}", failure.reproduction)
+        for one, failure in chosen
+        if failure.reproduction
     ]
