@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +12,7 @@ import torch
 
 import radam
 import reference
+from radam.audit.subjects.shipped import shipped
 
 
 class Row(NamedTuple):
@@ -25,7 +28,7 @@ class Row(NamedTuple):
     differs: str = ""
     """Where the numbers, or what can be done, are not the same all the same; and why."""
     dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.float32)
-    """In which the numbers are the same."""
+    """In which the numbers are the same, as is tested; none where that cannot be: no package, or other numbers."""
 
 
 ROWS = (
@@ -64,8 +67,7 @@ ROWS = (
         "timm.optim.radam",
         "timm.optim.radam.RAdamLegacy(params, lr, betas, eps, wd)",
         "radam.RAdam(params, lr, betas, eps, WeightDecay(wd))",
-        "timm's takes the lr of the first group for all, and computes float64 in float32; "
-        "`timm.optim.create_optimizer` makes torch's RAdam of the name radam",
+        "timm's computes float64 in float32; `timm.optim.create_optimizer` makes torch's RAdam of the name radam",
         dtypes=(torch.float32,),
     ),
     Row(
@@ -75,12 +77,31 @@ ROWS = (
         "pytorch_optimizer's counts steps by group, writes to the gradient with maximize, and its default, "
         "degenerated_to_sgd=False, leaves out the decay as well where radam's decays",
     ),
+    Row(
+        "",
+        "the authors' RAdam(params, lr, betas, eps, wd, degenerated_to_sgd=True)",
+        "radam.RAdam(params, lr, betas, eps, WeightDecay(wd))",
+        "by default theirs holds the parameter in the first steps, and leaves out the decay there; float64 is computed "
+        "in float32; the lists that it keeps by step are shared by groups",
+        dtypes=(),
+    ),
+    Row(
+        "optax",
+        "optax.chain(optax.radam(lr, *betas, eps), ...)",
+        "radam.RAdam(params, lr, betas, eps, optimized_update=False)",
+        "optax's rho_t is float32: its first adaptive step at beta2 = 0.999 is 1.2 % smaller, and comes too soon nearer "
+        "to 1; it has no decay of its own",
+        dtypes=(),
+    ),
 )
 
 
 def module(name: str) -> Any:
-    """Import a module, and return the package that it is in."""
-    return __import__(name)
+    """Import a module, as the kit's description of its package does, and return the package."""
+    package = name.partition(".")[0]
+    shipped(package)
+    importlib.import_module(name)
+    return sys.modules[package]
 
 
 def theirs(row: Row, params: Any, options: Mapping[str, Any]) -> torch.optim.Optimizer:
@@ -110,6 +131,8 @@ def oracle_of(optimizer: torch.optim.Optimizer) -> Any:
 
 def table() -> str:
     """The rows as Markdown."""
-    lines = ["| in place of | write | what differs all the same |", "|---|---|---|"]
-    lines += [f"| `{row.theirs}` | `{row.ours}` | {row.differs} |" for row in ROWS]
+    lines = ["| in place of | write | the same in | what differs all the same |", "|---|---|---|---|"]
+    for row in ROWS:
+        dtypes = ", ".join(str(dtype).removeprefix("torch.") for dtype in row.dtypes) or "not tested"
+        lines.append(f"| `{row.theirs}` | `{row.ours}` | {dtypes} | {row.differs} |")
     return "\n".join(lines) + "\n"
