@@ -89,8 +89,8 @@ ROWS = (
         "optax",
         "optax.chain(optax.radam(lr, *betas, eps), ...)",
         "radam.RAdam(params, lr, betas, eps, optimized_update=False)",
-        "optax's rho_t is float32: its first adaptive step at beta2 = 0.999 is 1.2 % smaller, and comes too soon nearer "
-        "to 1; it has no decay of its own",
+        "optax's rho_t is float32: its first adaptive step at beta2 = 0.999 is 1.2 % smaller, and comes too soon above "
+        "that; it has no decay of its own",
         dtypes=(),
     ),
 )
