@@ -8,6 +8,7 @@ import time
 import traceback
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -56,6 +57,16 @@ class Plan:
     check: Check
     setting: Setting | Missing
 
+    @property
+    def cell(self) -> tuple[str, str | None, str | None]:
+        """The check, and the dtype and implementation that its entry will name."""
+        setting = self.setting
+        if isinstance(setting, Missing):
+            return self.check.name, setting.dtype, setting.implementation
+        by_dtype = "dtype" in self.check.each
+        several = len(self.check.each) > by_dtype
+        return self.check.name, setting.precision if by_dtype else None, setting.implementation if several else None
+
 
 def plan(capabilities: Capabilities, checks: Sequence[Check], dtypes: Collection[str] | None = None) -> Iterator[Plan]:
     """The settings of checks, one after the other.
@@ -86,8 +97,7 @@ def carry_out(planned: Plan, max_examples: int = MAX_EXAMPLES, smaller: float | 
     check, setting = planned.check, planned.setting
     if isinstance(setting, Missing):
         return Entry(check.name, "skipped", setting.reason, setting.dtype, setting.implementation)
-    dtype = setting.precision if "dtype" in check.each else None
-    implementation = setting.implementation if len(check.each) > ("dtype" in check.each) else None
+    _, dtype, implementation = planned.cell
     search = _Search(check, setting, SMALLER if smaller is None else smaller)
     compiled = setting.implementation == "compiled"
     share, least = (COMPILED * check.examples, 1) if compiled else (check.examples, check.least)
@@ -280,6 +290,9 @@ def audit(
     backend: str = "eager",
     progress: Callable[[Plan, int, int], object] | None = None,
     figures: bool = True,
+    shard: tuple[int, int] = (1, 1),
+    known: Sequence[Entry] = (),
+    keep: Callable[[Report], object] | None = None,
 ) -> Report:
     """Run the checks on an optimizer.
 
@@ -292,12 +305,16 @@ def audit(
         backend: of torch.compile.
         progress: called before each setting with it, its number and how many there are.
         figures: measure what the pictures of the report show.
+        shard: (k, n) for the k-th of n parts of the settings; :func:`merged` puts the reports of all together.
+        known: entries of an earlier run of the same, which are taken over.
+        keep: called with the report so far after each setting.
 
     Returns:
         The report; `report.passed` is the verdict.
 
     Raises:
-        ValueError: the subject cannot be audited, contradicts itself, or no check has such a name; says why.
+        ValueError: the subject cannot be audited, contradicts itself, no check has such a name, or there is no such
+            shard; says why.
 
     Example:
         >>> report = audit(torch.optim.SGD, checks=["repr", "hooks"])
@@ -306,18 +323,53 @@ def audit(
     """
     subject = resolved(subject)
     capabilities = prepared(subject, torch.device(device), backend)
-    plans = list(plan(capabilities, chosen(checks), dtypes))
-    entries = []
+    part, parts = shard
+    if not 1 <= part <= parts:
+        raise ValueError(f"shard must be K/N with K from 1 to N, but is {part}/{parts}")
+    plans = list(plan(capabilities, chosen(checks), dtypes))[part - 1 :: parts]
+    before = {(entry.check, entry.dtype, entry.implementation): entry for entry in known}
+    entries: list[Entry] = []
     for number, planned in enumerate(plans):
         if progress is not None:
             progress(planned, number, len(plans))
-        entries.append(judged(subject, carry_out(planned, max_examples)))
+        entries.append(before.get(planned.cell) or judged(subject, carry_out(planned, max_examples)))
+        if keep is not None:
+            keep(Report(subject.name, versions(), str(device), entries))
     measured: dict[str, Any] = {}
     if figures:
         from radam.audit.report.measurements import measure
 
         measured = measure(capabilities)
-    return Report(subject.name, versions(), str(device), strictly(subject, entries), measured)
+    # What should fail somewhere may do so in another shard.
+    entries = strictly(subject, entries) if parts == 1 else entries
+    return Report(subject.name, versions(), str(device), entries, measured)
+
+
+def merged(reports: Sequence[Report]) -> Report:
+    """The reports of all shards of an audit as one.
+
+    Args:
+        reports: of one subject, device and versions, in any order.
+
+    Raises:
+        ValueError: there is none, they are of different audits, or one setting is in two of them; says which.
+    """
+    if not reports:
+        raise ValueError("reports must be those of an audit's shards, but there are none")
+    first = reports[0]
+    for other in reports[1:]:
+        for name in ("subject", "device", "versions"):
+            if getattr(other, name) != getattr(first, name):
+                raise ValueError(
+                    f"reports must be of one {name}, but have {getattr(first, name)!r} and {getattr(other, name)!r}"
+                )
+    entries = [entry for report in reports for entry in report.records]
+    twice = [cell for cell, count in Counter(entry.cell for entry in entries).items() if count > 1]
+    if twice:
+        raise ValueError(f"reports must be of different shards, but {twice[0]} is in two of them")
+    places = {check.name: place for place, check in enumerate(all_checks())}
+    entries.sort(key=lambda entry: places.get(entry.check, len(places)))
+    return replace(first, records=strictly(resolved(first.subject), entries), figures={})
 
 
 def resolved(subject: Subject | type[torch.optim.Optimizer] | str) -> Subject:

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from radam.audit.auditing import MAX_EXAMPLES, Plan, audit, prepared, resolved
+from radam.audit.auditing import MAX_EXAMPLES, Plan, audit, merged, prepared, resolved, versions
 from radam.audit.bounds import PRECISIONS
 from radam.audit.checks import all_checks, groups
-from radam.audit.report import counted
+from radam.audit.report import Entry, Report, counted
 from radam.audit.report.console import print_report
 from radam.audit.run import Setting
 
@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--backend", default="eager", help="of torch.compile (default: eager, which compiles soonest)")
     parser.add_argument("--min-checks", type=_positive, metavar="N", help="fail if fewer checks than these were run")
+    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="K/N", help="run the K-th of N parts only")
+    parser.add_argument("--resume", action="store_true", help="keep the records that are in the file of --json")
+    parser.add_argument(
+        "--merge", nargs="+", type=Path, metavar="FILE", help="audit nothing: put the JSON files of all shards together"
+    )
     parser.add_argument("--list", action="store_true", help="name the checks, and which of them apply to MODULE:NAME")
     return parser
 
@@ -69,6 +74,13 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, but is {value}")
     return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, separator, parts = text.partition("/")
+    if not (separator and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"must be K/N with K from 1 to N, but is {text!r}")
+    return int(part), int(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.list:
             _list(options.subject, options.device, options.backend, console)
             return PASSED
+        if options.merge:
+            reports = [Report.from_json(path.read_text(encoding="utf-8")) for path in options.merge]
+            return _told(merged(reports), options, arguments, console)
+        if options.resume and options.json is None:
+            parser.error("--resume needs --json, whose file it goes on from")
         if options.subject is None:
             parser.error("MODULE:NAME is missing: radam-audit torch.optim:RAdam, for example")
         return _audit(options, arguments, console)
@@ -137,11 +154,37 @@ def _audit(options: argparse.Namespace, arguments: Sequence[str] | None, console
             backend=options.backend,
             progress=progress,
             figures=options.html is not None,
+            shard=options.shard,
+            known=_known(options),
+            keep=None if options.json is None else lambda report: _write(options.json, report.to_json()),
         )
+    return _told(report, options, arguments, console)
+
+
+def _known(options: argparse.Namespace) -> Sequence[Entry]:
+    """The records of an earlier run that was cut short."""
+    if not options.resume or not options.json.exists():
+        return ()
+    report = Report.from_json(options.json.read_text(encoding="utf-8"))
+    if (report.subject, report.versions, report.device) != (options.subject, versions(), options.device):
+        raise ValueError(
+            f"{options.json} cannot be gone on from: it is of {report.subject} on {report.device}, {report.versions}"
+        )
+    return report.records
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that has its name once it is whole."""
+    path.with_name(f"{path.name}.new").write_text(text, encoding="utf-8")
+    path.with_name(f"{path.name}.new").replace(path)
+
+
+def _told(report: Report, options: argparse.Namespace, arguments: Sequence[str] | None, console: Console) -> int:
+    """Print a report, write it into the files that are asked for, and return the exit status."""
     report = replace(report, command=shlex.join(["radam-audit", *(sys.argv[1:] if arguments is None else arguments)]))
     print_report(report, console)
     if options.json is not None:
-        options.json.write_text(report.to_json(), encoding="utf-8")
+        _write(options.json, report.to_json())
     if options.html is not None:
         options.html.write_text(report.to_html(), encoding="utf-8")
     if options.repro is not None:

@@ -6,9 +6,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from radam.audit import auditing
 from radam.audit.checks import all_checks
 from radam.audit.cli import main
 
@@ -116,3 +118,91 @@ def test_an_optimizer_of_the_folder_at_hand(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert "my_module:Mine: passed" in result.stdout
+
+
+SOME = ("--checks", "repr", "--checks", "every_step", "--checks", "deepcopy", "--max-examples", "2")
+
+
+def records(path: Path) -> list[dict[str, object]]:
+    """Those of a report, but for the time that they took."""
+    found = json.loads(path.read_text(encoding="utf-8"))["records"]
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in found]
+
+
+def test_shards_are_put_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are the whole audit, record by record, in whatever order they come."""
+    whole, parts = tmp_path / "whole.json", [tmp_path / f"{k}.json" for k in (1, 2, 3)]
+    assert main([RIGHT, *SOME, "--json", str(whole)]) == 0
+    for k, path in enumerate(parts, 1):
+        assert main([RIGHT, *SOME, "--shard", f"{k}/3", "--json", str(path)]) == 0
+    assert 0 < len(records(parts[0])) < len(records(whole))
+    together = tmp_path / "together.json"
+    assert main(["--merge", *map(str, reversed(parts)), "--json", str(together)]) == 0
+
+    def ordered(path: Path) -> list[str]:
+        return sorted(map(str, records(path)))
+
+    assert ordered(together) == ordered(whole)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main(["--merge", str(parts[0]), str(parts[0])])
+    assert caught.value.code == 2
+    assert "is in two of them" in said(capsys)
+
+
+def test_a_finding_in_a_shard_is_one_of_the_whole(tmp_path: Path) -> None:
+    arguments = [WRONG, "--checks", "groups_*", "--checks", "repr", *FEW]
+    statuses = []
+    for k in (1, 2):
+        statuses.append(main([*arguments, "--shard", f"{k}/2", "--json", str(tmp_path / f"{k}.json")]))
+    assert sorted(statuses) == [0, 1]
+    assert main(["--merge", str(tmp_path / "1.json"), str(tmp_path / "2.json")]) == 1
+
+
+def test_an_audit_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has a record is not carried out again; the whole is as if it had never been cut."""
+    whole, part = tmp_path / "whole.json", tmp_path / "part.json"
+    main([RIGHT, *SOME, "--json", str(whole)])
+    count = 0
+    own = auditing.carry_out
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+        return own(*arguments, **more)
+
+    monkeypatch.setattr(auditing, "carry_out", counted)
+    with pytest.raises(KeyboardInterrupt):
+        main([RIGHT, *SOME, "--json", str(part)])
+    assert len(records(part)) == 3
+    main([RIGHT, *SOME, "--json", str(part), "--resume"])
+    assert records(part) == records(whole)
+    assert count == 4 + len(records(whole)) - 3
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_shard_that_there_is_not_is_refused(shard: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([RIGHT, "--shard", shard])
+    assert caught.value.code == 2
+    assert "must be K/N" in said(capsys)
+
+
+def test_what_cannot_be_gone_on_from_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "report.json"
+    for arguments, message in (
+        ([RIGHT, "--resume"], "--resume needs --json"),
+        ([RIGHT, "--resume", "--json", str(path)], "this is no report of an audit"),
+        (["--merge", str(path)], "this is no report of an audit"),
+    ):
+        path.write_text("{}")
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert message in said(capsys)
+    main([RIGHT, "--checks", "repr", "--json", str(path)])
+    with pytest.raises(SystemExit):
+        main([WRONG, "--resume", "--json", str(path)])
+    assert "cannot be gone on from" in said(capsys)

@@ -118,6 +118,30 @@ class Report:
             allow_nan=False,
         )
 
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """A report as :meth:`to_json` wrote it, without pictures.
+
+        Raises:
+            ValueError: the text is no report of this schema.
+
+        Example:
+            >>> report = Report("x:Y", {}, "cpu", [Entry("repr", "passed")])
+            >>> Report.from_json(report.to_json()) == report
+            True
+        """
+        try:
+            document = json.loads(text)
+            if document["schema"] != SCHEMA:
+                raise ValueError(f"a report must have schema {SCHEMA}, but has {document['schema']!r}")
+            records = [
+                Entry(**{**record, "worst": Worst(**_numbers(record["worst"])) if record["worst"] else None})
+                for record in document["records"]
+            ]
+            return cls(document["subject"], document["versions"], document["device"], records)
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"this is no report of an audit: {type(error).__name__}: {error}") from None
+
     def to_html(self) -> str:
         """The report as one self-contained HTML page."""
         from radam.audit.report.html import render
@@ -173,6 +197,11 @@ def counted(count: int, noun: str) -> str:
         ('1 check', '2 checks')
     """
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _numbers(worst: dict[str, Any]) -> dict[str, Any]:
+    """The numbers for which :func:`_finite` has words."""
+    return {key: float(item) if key in ("bounds", "ulp") else item for key, item in worst.items()}
 
 
 def _finite(value: Any) -> Any:
