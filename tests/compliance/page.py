@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from radam.audit.checks import groups
+from radam.audit.report.html import environment
 from tests.compliance.reviews import Review, reviewed
 from tests.compliance.running import Failure, Result, by_group, page_of
 
@@ -48,19 +47,16 @@ def page(results: Sequence[Result], reviews: Sequence[Review], reports: Path) ->
         reviews: of all packages.
         reports: the folder in which radam-audit's pages are, and this one will be.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     ordered = sorted(results, key=lambda result: (result.package, result.name))
-    return environment.get_template(TEMPLATE).render(
-        titles=[group.title for group in groups()],
-        rows=[_row(result, reviews, reports) for result in ordered if not result.refused],
-        refused=[result for result in ordered if result.refused],
-        versions=ordered[0].versions if ordered else {},
+    return (
+        environment(Path(__file__).parent)
+        .get_template(TEMPLATE)
+        .render(
+            titles=[group.title for group in groups()],
+            rows=[_row(result, reviews, reports) for result in ordered if not result.refused],
+            refused=[result for result in ordered if result.refused],
+            versions=ordered[0].versions if ordered else {},
+        )
     )
 
 

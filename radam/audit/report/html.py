@@ -26,6 +26,17 @@ WORDS: dict[Status, str] = {
 """What a page says for each status."""
 
 
+def environment(folder: Path) -> jinja2.Environment:
+    """The templates of a folder, for pages."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
 def render(report: Report) -> str:
     """The page.
 
@@ -34,15 +45,9 @@ def render(report: Report) -> str:
         >>> "Passed: 1 check in 1 setting" in page
         True
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    return environment.get_template(TEMPLATE).render(
+    templates = environment(Path(__file__).parent)
+    templates.filters["number"] = _number
+    return templates.get_template(TEMPLATE).render(
         report=report,
         verdict=_verdict(report),
         seconds=sum(entry.seconds for entry in report.records),
