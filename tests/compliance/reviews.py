@@ -43,13 +43,15 @@ class Review:
     source: str
     upstream: str = ""
 
+    def of(self, result: Result) -> bool:
+        """Whether it is about some check of an optimizer."""
+        return result.package == self.package and any(
+            fnmatch.fnmatchcase(result.optimizer, pattern) for pattern in self.optimizers
+        )
+
     def about(self, result: Result, failure: Failure) -> bool:
         """Whether it is about a failed check of an optimizer."""
-        return (
-            result.package == self.package
-            and any(fnmatch.fnmatchcase(result.optimizer, pattern) for pattern in self.optimizers)
-            and any(fnmatch.fnmatchcase(failure.check, pattern) for pattern in self.checks)
-        )
+        return self.of(result) and any(fnmatch.fnmatchcase(failure.check, pattern) for pattern in self.checks)
 
 
 def read(path: Path) -> list[Review]:
@@ -86,22 +88,22 @@ def reviewed(reviews: Sequence[Review], result: Result, failure: Failure) -> lis
     return [review for review in reviews if review.about(result, failure)]
 
 
-def gaps(reviews: Sequence[Review], results: Iterable[Result]) -> list[str]:
-    """Failed checks without a review, and reviews of audited packages that are about none; a line each."""
-    results = list(results)
-    used: set[Review] = set()
-    lines = []
-    for result in results:
-        for failure in result.failures:
-            own = reviewed(reviews, result, failure)
-            used.update(own)
-            if not own:
-                lines.append(f"{result.name} fails {failure.check}, which is not reviewed: {failure.reason}")
-    packages = {result.package for result in results}
-    lines += [
-        f"a review of {review.package} ({', '.join(review.checks)} of {', '.join(review.optimizers)}) is about nothing "
-        f"that fails: {review.statement}"
-        for review in reviews
-        if review.package in packages and review not in used
+def unreviewed(reviews: Sequence[Review], results: Iterable[Result]) -> list[str]:
+    """Failed checks without a review, a line each."""
+    return [
+        f"{result.name} fails {failure.check}, which is not reviewed: {failure.reason}"
+        for result in results
+        for failure in result.failures
+        if not reviewed(reviews, result, failure)
     ]
-    return lines
+
+
+def unused(reviews: Sequence[Review], results: Iterable[Result]) -> list[str]:
+    """Reviews of audited optimizers that are about nothing that fails, a line each: mended, or not met again."""
+    results = list(results)
+    used = {review for one in results for failure in one.failures for review in reviewed(reviews, one, failure)}
+    return [
+        f"{review.package}, {', '.join(review.checks)} of {', '.join(review.optimizers)}: {review.statement}"
+        for review in reviews
+        if review not in used and any(review.of(result) for result in results)
+    ]
