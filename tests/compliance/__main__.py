@@ -1,7 +1,7 @@
 """Audit the optimizers that people use: `python -m tests.compliance`.
 
-Each is audited by radam-audit. Each failed check must have been reviewed against the source of its package, in `reviews`,
-and each script that is shown fail as it says. Exits with 1 otherwise.
+Each is audited by radam-audit. Each failed check must have been reviewed against the source of its package, in
+`reviews`, and each script that is shown fail as it says. Exits with 1 otherwise.
 """
 
 from __future__ import annotations
