@@ -226,6 +226,7 @@ class Lockstep:
         self._describe = describe or type(optimizer).__name__
         self._keep_going = keep_going
         self._steps_of: dict[torch.Tensor, int] = {}
+        self._jumped: set[torch.Tensor] = set()
         self._oracles: dict[tuple[tuple[str, Any], ...], Oracle] = {}
 
     @property
@@ -256,6 +257,7 @@ class Lockstep:
                 f"steps must be a number that {name} can hold, but is {steps!r}, and {stored[name]!r} is held"
             )
         self._steps_of[param] = steps
+        self._jumped.add(param)
 
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Go on with another optimizer, for example a copy of the first one, that should be in the same state."""
@@ -449,7 +451,8 @@ class Lockstep:
 
         begin(oracle, param)
         # What there is before the first step is the oracle's to say, where steps are counted.
-        for symbol in self._arrays if t > 1 or "t" not in self._names else ():
+        given = t > 1 or "t" not in self._names or all(old.param in self._jumped for old in olds)
+        for symbol in self._arrays if given else ():
             vector = numbers(symbol, [old.state for old in olds], symbol)
             if vector is not None:
                 setattr(oracle, symbol, tracked(vector))
