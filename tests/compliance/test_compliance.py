@@ -14,7 +14,7 @@ from tests.compliance import reviews, tables
 from tests.compliance.__main__ import main, not_reproduced, wanted
 from tests.compliance.page import page
 from tests.compliance.reviews import Review, all_reviews, unreviewed, unused
-from tests.compliance.running import Failure, Result, audit_all, differences, page_of, read, write
+from tests.compliance.running import ROOT, Failure, Result, audit_all, differences, page_of, read, write
 
 FOLDER = Path(__file__).parent
 FAILURE = Failure("deepcopy", ["float32"], "a copy is lost", "raise AssertionError('lost')")
@@ -139,13 +139,20 @@ def test_what_is_asked_for_by_a_wrong_name_is_refused() -> None:
         main(["no_such"])
 
 
+def test_the_modules_of_packages_that_are_not_installed_can_be_imported() -> None:
+    """Descriptions import their packages when they are asked for."""
+    hidden = [package for package in PACKAGES if package not in ("radam", "torch")]
+    program = f"import sys; sys.modules.update(dict.fromkeys({hidden!r}))\n"
+    program += "".join(f"import {module}\n" for module in PACKAGES.values())
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize("package", PACKAGES)
-def test_shipped_subjects_are_described_without_the_package_or_say_that_it_is_missing(package: str) -> None:
-    """In an environment that lacks a package, its module can be imported all the same."""
-    program = f"import {PACKAGES[package]}"
-    subprocess.run([sys.executable, "-c", program], check=True)
-    pytest.importorskip(package, reason="comes with tox -e peers")
-    subjects = shipped(package)
+def test_shipped_subjects_have_names_of_their_own_and_expect_no_failure(package: str) -> None:
+    try:
+        subjects = shipped(package)
+    except ImportError:
+        pytest.skip(f"{package} comes with tox -e peers")
     assert subjects
     assert len({subject.name for subject in subjects}) == len(subjects)
     for subject in subjects:
