@@ -330,3 +330,18 @@ def test_parameters_of_many_ages(calls: list[Any]) -> None:
         optimizer.step()
     assert [optimizer.state[p]["step"] for p in params_of(optimizer)] == [12, 9, 6]
     assert len(calls) == 8 + 5 + 2
+
+
+@pytest.mark.parametrize("size", [fused.SMALL - 1, fused.SMALL, fused.SMALL + 1])
+def test_around_the_size_from_which_threads_pay(size: int) -> None:
+    """Adaptive steps by recalled checks and by new ones, as after a step without a gradient."""
+    options = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-3}
+    param = torch.nn.Parameter(torch.linspace(-1, 1, size))
+    optimizer = radam.RAdam([param], **options, fused=True)
+    lockstep = Lockstep(optimizer, [options], oracle, scalars="exact")
+    for step in range(10):
+        before = param.detach().clone()
+        param.grad = None if step == 7 else torch.linspace(2, -1, size)
+        lockstep.step()
+        assert torch.equal(param, before) == (step == 7)
+    assert lockstep.record.unjudged == 0
