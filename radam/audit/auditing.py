@@ -329,20 +329,20 @@ def audit(
     plans = list(plan(capabilities, chosen(checks), dtypes))[part - 1 :: parts]
     before = {(entry.check, entry.dtype, entry.implementation): entry for entry in known}
     entries: list[Entry] = []
+    report = Report(subject.name, versions(), str(device), entries)
     for number, planned in enumerate(plans):
         if progress is not None:
             progress(planned, number, len(plans))
         entries.append(before.get(planned.cell) or judged(subject, carry_out(planned, max_examples)))
         if keep is not None:
-            keep(Report(subject.name, versions(), str(device), entries))
+            keep(report)
     measured: dict[str, Any] = {}
     if figures:
         from radam.audit.report.measurements import measure
 
         measured = measure(capabilities)
     # What should fail somewhere may do so in another shard.
-    entries = strictly(subject, entries) if parts == 1 else entries
-    return Report(subject.name, versions(), str(device), entries, measured)
+    return replace(report, records=strictly(subject, entries) if parts == 1 else entries, figures=measured)
 
 
 def merged(reports: Sequence[Report]) -> Report:

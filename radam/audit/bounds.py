@@ -205,6 +205,8 @@ def _multiply(a: Tracked, b: Tracked) -> Tracked:
     partial = a.partial * b.partial
     error = error + np.where(exact, 0.0, a._underflow(partial))
     product = a._result(a.value * b.value, error, a, b, exact=exact, partial=partial)
+    if not (np.isinf(a.value).any() or np.isinf(b.value).any()):
+        return product
     # Times what may underflow to 0, an infinity may be NaN: there is no bound for what is made of it.
     in_doubt = (np.isinf(a.value) & _may_vanish(b)) | (np.isinf(b.value) & _may_vanish(a))
     return Tracked(product.value, np.where(in_doubt, np.inf, product.error), a.precision, a.k, product.partial)

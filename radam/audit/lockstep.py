@@ -125,13 +125,15 @@ def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
     return joined.to(torch.float64).cpu().numpy()
 
 
-def begin(oracle: Oracle, param: Tracked) -> None:
-    """Set an oracle's state as it is before the first step, with the error of entering the arithmetic."""
+def begin(oracle: Oracle, param: Tracked, given: Mapping[str, Tracked] | None = None) -> None:
+    """Set an oracle's state: what is given, else as it is before the first step, with the error of entering there."""
     oracle.begin(param)
+    given = given or {}
     for symbol in ("m", "v", "s"):
-        state = getattr(oracle, symbol)
-        if state is not None:
-            setattr(oracle, symbol, Tracked(np.zeros_like(param.value), 0.0, param.precision, param.k) + state)
+        state = given.get(symbol, getattr(oracle, symbol))
+        if state is not None and symbol not in given:
+            state = Tracked(np.zeros_like(param.value), 0.0, param.precision, param.k) + state
+        setattr(oracle, symbol, state)
 
 
 def of_each(value: Any, param: torch.Tensor, uniform: bool) -> torch.Tensor:
@@ -281,21 +283,24 @@ class Lockstep:
         """
         __tracebackhide__ = True
         before: list[_Before] = []
+        evaluate = self._before_the_step(before, closure)
+        result = self.optimizer.step() if evaluate is None else self.optimizer.step(evaluate)
+        self.record.steps += 1
+        self._judge(before)
+        return result
+
+    def _before_the_step(self, before: list[_Before], closure: Callable[[], Any] | None) -> Callable[[], Any] | None:
+        """Fill `before`: now, or when the closure that is returned is evaluated, in place of the one that is given."""
+        if closure is None:
+            before[:] = self._snapshot()
+            return None
 
         def evaluate() -> Any:
-            assert closure is not None
             loss = closure()
             before[:] = self._snapshot()
             return loss
 
-        if closure is None:
-            before = self._snapshot()
-            result = self.optimizer.step()
-        else:
-            result = self.optimizer.step(evaluate)
-        self.record.steps += 1
-        self._judge(before)
-        return result
+        return evaluate
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[Record]:
@@ -316,16 +321,8 @@ class Lockstep:
 
         def prepare(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-            if closure is None:
-                before[:] = self._snapshot()
-                return None
-
-            def evaluate() -> Any:
-                loss = closure()
-                before[:] = self._snapshot()
-                return loss
-
-            return (optimizer, evaluate), {}
+            evaluate = self._before_the_step(before, closure)
+            return None if evaluate is None else ((optimizer, evaluate), {})
 
         def judge(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self.record.steps += 1
@@ -449,13 +446,10 @@ class Lockstep:
         oracle.scalars = self._scalars
         oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
 
-        begin(oracle, param)
         # What there is before the first step is the oracle's to say, where steps are counted.
-        given = t > 1 or "t" not in self._names or all(old.param in self._jumped for old in olds)
-        for symbol in self._arrays if given else ():
-            vector = numbers(symbol, [old.state for old in olds], symbol)
-            if vector is not None:
-                setattr(oracle, symbol, tracked(vector))
+        is_given = t > 1 or "t" not in self._names or all(old.param in self._jumped for old in olds)
+        vectors = {symbol: numbers(symbol, [old.state for old in olds], symbol) for symbol in self._arrays if is_given}
+        begin(oracle, param, {symbol: tracked(vector) for symbol, vector in vectors.items() if vector is not None})
         oracle.t = t - 1
         before = {symbol: getattr(oracle, symbol) for symbol in self._arrays}
         oracle.advance(param, grad)

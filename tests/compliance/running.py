@@ -6,15 +6,14 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any
 
 from radam.audit.checks import groups
-from radam.audit.report import Entry, telling
+from radam.audit.report import Report, by_check, telling
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = 1
@@ -93,13 +92,10 @@ def distribution(package: str) -> str:
     return next((f"{name} {version(name)}" for name in packages_distributions().get(package, [])), "")
 
 
-def of_records(package: str, document: Mapping[str, Any]) -> Result:
-    """The result that radam-audit's JSON tells."""
-    entries: dict[str, list[Entry]] = {}
-    for record in document["records"]:
-        entries.setdefault(record["check"], []).append(Entry(**{**record, "worst": None}))
+def of_report(package: str, report: Report) -> Result:
+    """What a report of radam-audit tells."""
     passed, skipped, failures = [], {}, []
-    for check, own in entries.items():
+    for check, own in by_check(report.records).items():
         bad = [entry for entry in own if entry.status in ("failed", "xpassed")]
         if bad:
             shown = telling(bad)
@@ -109,12 +105,12 @@ def of_records(package: str, document: Mapping[str, Any]) -> Result:
             passed.append(check)
         else:
             skipped[check] = own[0].reason
-    seconds = sum(record["seconds"] for record in document["records"])
+    seconds = sum(entry.seconds for entry in report.records)
     return Result(
         package,
-        document["subject"],
+        report.subject,
         distribution(package),
-        document["versions"],
+        report.versions,
         passed,
         skipped,
         failures,
@@ -145,7 +141,7 @@ def audited(package: str, name: str, arguments: Sequence[str], limit: float, rep
             lines = (done.stderr.strip() or f"ended with status {done.returncode}").splitlines()
             reason = lines[-1].partition("error: ")[2] or lines[-1]
             return Result(package, name, distribution(package), refused=reason)
-        return of_records(package, json.loads(path.read_text(encoding="utf-8")))
+        return of_report(package, Report.from_json(path.read_text(encoding="utf-8")))
 
 
 def page_of(name: str) -> str:

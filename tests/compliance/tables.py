@@ -7,7 +7,7 @@ from itertools import groupby
 
 from radam.audit.checks import groups
 from radam.audit.report import counted
-from tests.compliance.reviews import Review, reviewed
+from tests.compliance.reviews import VERDICTS, Review, reviewed
 from tests.compliance.running import Failure, Result, by_group
 
 HEADINGS = {
@@ -45,10 +45,8 @@ def by_package(results: Iterable[Result], reviews: Sequence[Review]) -> str:
     ]
     for _, own in _by_package(results):
         audited = [result for result in own if not result.refused]
-        seen = {
-            review for result in own for failure in result.failures for review in reviewed(reviews, result, failure)
-        }
-        kinds = [sum(review.verdict == verdict for review in seen) for verdict in ("defect", "documented")]
+        verdicts = [review.verdict for review in _by_review(own, reviews) if review is not None]
+        kinds = [verdicts.count(verdict) for verdict in VERDICTS]
         counts = (
             len(audited),
             sum(result.has_oracle for result in audited),
@@ -90,25 +88,32 @@ def cell(statuses: dict[str, list[str]]) -> str:
     return f"{passed} passed" if passed else ""
 
 
+Cases = list[tuple[Result, Failure]]
+"""Failed checks of optimizers."""
+
+
+def _by_review(results: Iterable[Result], reviews: Sequence[Review]) -> dict[Review | None, Cases]:
+    """What each review is about, in their order; last, by None, what none is about."""
+    found: dict[Review | None, Cases] = {review: [] for review in (*reviews, None)}
+    for result in results:
+        for failure in result.failures:
+            for review in reviewed(reviews, result, failure) or [None]:
+                found[review].append((result, failure))
+    return {review: cases for review, cases in found.items() if cases}
+
+
 def findings(results: Iterable[Result], reviews: Sequence[Review]) -> str:
     """What was found in each package: the statement, where it shows, where it comes from, and a script."""
     parts = []
     for _, own in _by_package(results):
-        seen: dict[Review | None, list[tuple[Result, Failure]]] = {}
-        for result in own:
-            for failure in result.failures:
-                for review in reviewed(reviews, result, failure) or [None]:
-                    seen.setdefault(review, []).append((result, failure))
-        if not seen:
-            continue
-        parts.append(f"## {_version(own)}\n")
-        known = [review for review in reviews if review in seen]
-        for review in (*known, *([None] if None in seen else [])):
-            parts.append(_finding(review, seen[review]))
+        found = _by_review(own, reviews)
+        if found:
+            parts.append(f"## {_version(own)}\n")
+            parts += [_finding(review, cases) for review, cases in found.items()]
     return "\n".join(parts)
 
 
-def _finding(review: Review | None, cases: Sequence[tuple[Result, Failure]]) -> str:
+def _finding(review: Review | None, cases: Cases) -> str:
     lines = [f"### {review.statement if review else 'Not reviewed yet'}\n"]
     where: dict[str, list[str]] = {}
     for result, failure in cases:
@@ -129,19 +134,14 @@ def _finding(review: Review | None, cases: Sequence[tuple[Result, Failure]]) -> 
     return "\n".join(lines)
 
 
-def shown(cases: Sequence[tuple[Result, Failure]]) -> tuple[Result, Failure]:
+def shown(cases: Cases) -> tuple[Result, Failure]:
     """The case with the shortest script."""
     return min(cases, key=lambda case: (not case[1].reproduction, len(case[1].reproduction)))
 
 
 def scripts(results: Iterable[Result], reviews: Sequence[Review]) -> list[tuple[str, str, str]]:
     """The scripts of :func:`findings`, each with the package and the name of what it shows."""
-    found: dict[tuple[str, Review | str], list[tuple[Result, Failure]]] = {}
-    for result in results:
-        for failure in result.failures:
-            for review in reviewed(reviews, result, failure):
-                found.setdefault((result.package, review), []).append((result, failure))
-    chosen = [shown(cases) for cases in found.values()]
+    chosen = [shown(cases) for _, own in _by_package(results) for cases in _by_review(own, reviews).values()]
     return [
         (one.package, f"{one.name} {failure.check}", failure.reproduction)
         for one, failure in chosen

@@ -15,7 +15,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 import radam
-from tests.training.model import OPTIONS, STEPS, backward, model, train, watched
+from tests.training.model import OPTIONS, STEPS, model, train, watched
 from tests.training.ranks import on_ranks
 
 NUMBERS = sum(param.numel() for param in model().parameters())
@@ -37,9 +37,11 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
 
 
-def seen(net: torch.nn.Module, optimizer: radam.RAdam, lockstep: Any, step: Any = None) -> Seen:
-    rank = torch.distributed.get_rank()
-    record = train(net, step or optimizer, lockstep, rank)
+def seen(
+    net: torch.nn.Module, optimizer: radam.RAdam, lockstep: Any, step: Any = None, rank: int | None = None
+) -> Seen:
+    """Train, on the data of a rank: its own for None."""
+    record = train(net, step or optimizer, lockstep, torch.distributed.get_rank() if rank is None else rank)
     params = [whole(param) for param in net.parameters()]
     return Seen(record.judged, record.unjudged, record.worst, params, set(optimizer.kernels().values()))
 
@@ -69,14 +71,8 @@ def in_columns_and_rows() -> Seen:
     net = torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.Tanh(), torch.nn.Linear(12, 5))
     net = parallelize_module(net, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
     optimizer = radam.RAdam(net.parameters(), **OPTIONS)
-    lockstep = watched(optimizer)
-    with lockstep.watching() as record:
-        for step in range(1, STEPS + 1):
-            optimizer.zero_grad()
-            backward(net, step)  # the same data on all ranks
-            optimizer.step()
-    params = [whole(param) for param in net.parameters()]
-    return Seen(record.judged, record.unjudged, record.worst, params, set(optimizer.kernels().values()))
+    # All ranks see the same data.
+    return seen(net, optimizer, watched(optimizer), rank=0)
 
 
 def with_zero() -> Seen:

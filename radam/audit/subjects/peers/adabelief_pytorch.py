@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +26,6 @@ def _adabelief(options: Mapping[str, Any]) -> Oracle:
 
 def subjects() -> list[Subject]:
     """A Subject for the package's one optimizer."""
-    package = importlib.import_module("adabelief_pytorch")
     flags = ("amsgrad", "weight_decouple", "fixed_decay", "rectify", "degenerated_to_sgd")
     options = {
         # At lr = 0 a fixed decay acts, as documented, and by the oracles of `reference` it does not.
@@ -35,4 +33,4 @@ def subjects() -> list[Subject]:
         "print_change_log": st.just(False),
     }
     variances = {"t": "step", "m": "exp_avg", "v": "exp_avg_var", "s": "max_exp_avg_var"}
-    return [described(package.AdaBelief, "adabelief_pytorch:AdaBelief", options, _adabelief, variances)]
+    return [described("adabelief_pytorch:AdaBelief", options, _adabelief, variances)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from radam.audit.subject import Subject
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import described
 
 # `cautious_factor` is left at 1: below, each step depends on a mean over the tensor, and could not be taken in parts.
 _OPTIONS = {
@@ -21,6 +21,6 @@ _OPTIONS = {
 def subjects() -> list[Subject]:
     """A Subject for AdamAtan2 and AdoptAtan2."""
     return [
-        described("adam_atan2_pytorch:AdamAtan2", {**_OPTIONS, "cautious_wd": st.booleans()}),
-        described("adam_atan2_pytorch:AdoptAtan2", _OPTIONS),
+        described("adam_atan2_pytorch:AdamAtan2", {**_OPTIONS, "cautious_wd": st.booleans()}, state={}),
+        described("adam_atan2_pytorch:AdoptAtan2", _OPTIONS, state={}),
     ]

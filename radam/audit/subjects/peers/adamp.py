@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from radam.audit.strategies import betas
 from radam.audit.subject import Subject
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import described
 
 _OPTIONS = {
     "weight_decay": st.sampled_from((0.0, 0.1, 0.01)),
@@ -28,4 +28,4 @@ def subjects() -> list[Subject]:
         # With decay first: it is what shows, in trial steps, that a matrix is projected.
         "weight_decay": st.sampled_from((0.1, 0.0, 0.01)),
     }
-    return [described("adamp:AdamP", of_adam), described("adamp:SGDP", of_sgd)]
+    return [described("adamp:AdamP", of_adam, state={}), described("adamp:SGDP", of_sgd, state={})]

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from radam.audit.subject import Recurrence, Subject
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import by_keywords, described
 
 
 class Adan(Recurrence):
@@ -81,4 +81,4 @@ def subjects() -> list[Subject]:
         "eps": st.sampled_from((1e-8, 1e-3)),
         "weight_decay": st.sampled_from((0.0, 0.02, 0.1)),
     }
-    return [described("adan_pytorch:Adan", options, _oracle)]
+    return [described("adan_pytorch:Adan", options, by_keywords(_oracle), state={})]

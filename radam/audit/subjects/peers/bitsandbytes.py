@@ -9,7 +9,7 @@ from hypothesis.strategies import SearchStrategy
 
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Oracle, Subject
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import by_keywords, described
 from radam.audit.subjects.peers.lion_pytorch import OPTIONS as OF_LION
 from radam.audit.subjects.peers.lion_pytorch import lion
 
@@ -51,12 +51,12 @@ def subjects() -> list[Subject]:
     """A Subject for each of bitsandbytes' optimizers that are for the CPU too, and step each element by itself."""
     momentum = st.sampled_from((0.9, 0.5))
     return [
-        described("bitsandbytes.optim:Adam", _ADAM, _adam, _TWO),
-        described("bitsandbytes.optim:AdamW", _ADAM, _adamw, _TWO),
-        described("bitsandbytes.optim:Lion", OF_LION, lion, _ONE),
-        described("bitsandbytes.optim:SGD", {**_LR, "momentum": momentum, **_DECAY}, _sgd, _ONE),
-        described("bitsandbytes.optim:RMSprop", {**_ONE_STATE, "alpha": st.sampled_from((0.99, 0.9))}),
-        described("bitsandbytes.optim:Adagrad", _ONE_STATE),
+        described("bitsandbytes.optim:Adam", _ADAM, by_keywords(_adam), _TWO),
+        described("bitsandbytes.optim:AdamW", _ADAM, by_keywords(_adamw), _TWO),
+        described("bitsandbytes.optim:Lion", OF_LION, by_keywords(lion), _ONE),
+        described("bitsandbytes.optim:SGD", {**_LR, "momentum": momentum, **_DECAY}, by_keywords(_sgd), _ONE),
+        described("bitsandbytes.optim:RMSprop", {**_ONE_STATE, "alpha": st.sampled_from((0.99, 0.9))}, state={}),
+        described("bitsandbytes.optim:Adagrad", _ONE_STATE, state={}),
         described(
             "bitsandbytes.optim:AdEMAMix",
             {
@@ -66,5 +66,6 @@ def subjects() -> list[Subject]:
                 "eps": st.sampled_from((1e-8, 1e-3)),
                 **_DECAY,
             },
+            state={},
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,29 +50,51 @@ def plain(options: Mapping[str, Any], **names: str) -> dict[str, Any]:
     }
 
 
+def by_keywords(make: Callable[..., Oracle]) -> MakesOracle:
+    """An oracle of options from one that takes them as keywords.
+
+    Example:
+        >>> by_keywords(dict)({"lr": torch.tensor(0.5)})
+        {'lr': 0.5}
+    """
+    return lambda options: make(**plain(options))
+
+
 def described(
-    optimizer: type[torch.optim.Optimizer],
     name: str,
     options: Strategies | None = None,
     oracle: MakesOracle | None = None,
     state: Mapping[str, str] | None = None,
+    *,
+    coupled: str = "",
+    residues: frozenset[str] = frozenset(),
     **fixed: Any,
 ) -> Subject:
     """A Subject for an optimizer class, of those options that its constructor takes.
 
     Args:
-        optimizer: the class.
-        name: where users import it.
+        name: of the class, MODULE:NAME, where users import it.
         options: strategies; None for those of options whose name says what they mean.
         oracle: what it should compute; None where nothing of that is known.
         state: names of its state; None for torch's Adam's.
+        coupled, residues: as of :class:`radam.audit.Subject`.
         fixed: options that are the same in all examples.
     """
-    build = FromClass(optimizer)
-    drawn = hyperparameters_of(optimizer)
-    if options is not None:
+    module, _, attribute = name.partition(":")
+    build = FromClass(getattr(importlib.import_module(module), attribute))
+    if options is None:
+        drawn = hyperparameters_of(build.optimizer)
+    else:
         drawn = st.fixed_dictionaries(dict(options)).filter(build.accepts)
     if fixed:
         drawn = drawn.map(lambda options: {**options, **fixed})
-    names = torch_adam_names() if state is None else dict(state)
-    return Subject(name=name, build=build, hyperparameters=drawn, oracle=oracle, state=names, call=build.call)
+    return Subject(
+        name=name,
+        build=build,
+        hyperparameters=drawn,
+        oracle=oracle,
+        state=torch_adam_names() if state is None else dict(state),
+        call=build.call,
+        coupled=coupled,
+        residues=residues,
+    )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from radam.audit.subject import Subject
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import by_keywords, described
 from radam.audit.subjects.peers.oracles import Lion
 
 OPTIONS: dict[str, SearchStrategy[Any]] = {
@@ -30,4 +30,4 @@ def subjects() -> list[Subject]:
 
     Its `decoupled_weight_decay` divides by the lr of the constructor, which no group tells: it is left off.
     """
-    return [described("lion_pytorch:Lion", OPTIONS, lion, {"m": "exp_avg"})]
+    return [described("lion_pytorch:Lion", OPTIONS, by_keywords(lion), {"m": "exp_avg"})]

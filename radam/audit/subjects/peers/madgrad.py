@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from radam.audit.subject import Subject
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import described
 
 _OPTIONS = {
     "lr": st.sampled_from((1e-2, 0.1, 1e-3)),
@@ -18,4 +18,4 @@ _OPTIONS = {
 
 def subjects() -> list[Subject]:
     """A Subject for each of madgrad's optimizers."""
-    return [described(f"madgrad:{name}", _OPTIONS) for name in ("MADGRAD", "MirrorMADGRAD")]
+    return [described(f"madgrad:{name}", _OPTIONS, state={}) for name in ("MADGRAD", "MirrorMADGRAD")]

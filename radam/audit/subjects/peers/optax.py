@@ -99,13 +99,15 @@ class RAdam(_OnJax):
 class Adam(_OnJax):
     """optax.adam."""
 
+    name = "adam"
+
     def __init__(
         self, params: Params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     def transformation(self, group: Mapping[str, Any]) -> Any:
-        return importlib.import_module("optax").adam(**_names(group))
+        return getattr(importlib.import_module("optax"), self.name)(**_names(group))
 
 
 class AdamW(_OnJax):
@@ -125,16 +127,10 @@ class AdamW(_OnJax):
         return importlib.import_module("optax").adamw(**_names(group), weight_decay=group["weight_decay"])
 
 
-class AMSGrad(_OnJax):
+class AMSGrad(Adam):
     """optax.amsgrad."""
 
-    def __init__(
-        self, params: Params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-
-    def transformation(self, group: Mapping[str, Any]) -> Any:
-        return importlib.import_module("optax").amsgrad(**_names(group))
+    name = "amsgrad"
 
 
 def _names(group: Mapping[str, Any]) -> dict[str, Any]:

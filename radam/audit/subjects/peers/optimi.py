@@ -21,7 +21,7 @@ from hypothesis.strategies import SearchStrategy
 from radam.audit.strategies import DECAY_CORNERS, LR_CORNERS, betas
 from radam.audit.subject import Recurrence, ScalarError, Subject
 from radam.audit.subjects.peers.adan_pytorch import Adan
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import by_keywords, described
 from radam.audit.subjects.peers.lion_pytorch import lion
 
 _U = 2.0**-53
@@ -235,4 +235,7 @@ def subjects() -> list[Subject]:
         "StableAdamW": ({**_ADAM, **_FULLY}, None, {}),
     }
     kahan = frozenset({"kahan_comp"})
-    return [described(f"optimi:{name}", *kind, residues=kahan) for name, kind in kinds.items()]
+    return [
+        described(f"optimi:{name}", options, oracle and by_keywords(oracle), state, residues=kahan)
+        for name, (options, oracle, state) in kinds.items()
+    ]

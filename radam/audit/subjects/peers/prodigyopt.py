@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from radam.audit.subject import Subject
-from radam.audit.subjects.peers.describing import described
+from radam.audit.subjects.peers.common import described
 
 
 def subjects() -> list[Subject]:
@@ -24,4 +24,6 @@ def subjects() -> list[Subject]:
         "growth_rate": st.sampled_from((float("inf"), 1.02)),
         "slice_p": st.sampled_from((1, 11)),
     }
-    return [described("prodigyopt:Prodigy", options, coupled="its step size is estimated from all parameters")]
+    return [
+        described("prodigyopt:Prodigy", options, state={}, coupled="its step size is estimated from all parameters")
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,10 +91,9 @@ def _yogi(options: Mapping[str, Any]) -> Oracle:
 
 def subjects() -> list[Subject]:
     """Subjects for the RAdam and the Adam family of pytorch_optimizer."""
-    package = importlib.import_module("pytorch_optimizer")
 
     def of_name(name: str, *more: Any) -> Subject:
-        return described(getattr(package, name), f"pytorch_optimizer:{name}", *more)
+        return described(f"pytorch_optimizer:{name}", *more)
 
     usual = adaptive(*_DECAY, lr=_LR)
     rectified = {

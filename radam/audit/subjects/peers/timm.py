@@ -77,10 +77,10 @@ def _sgdw(options: Mapping[str, Any]) -> Oracle:
 
 def subjects() -> list[Subject]:
     """Subjects for optimizers of timm.optim."""
-    optim = _optim()
+    _make_importable()
 
     def of_name(name: str, *more: Any, **fixed: Any) -> Subject:
-        return described(getattr(optim, name), f"timm.optim:{name}", *more, **fixed)
+        return described(f"timm.optim:{name}", *more, **fixed)
 
     usual = adaptive()
     maximized = adaptive("maximize")
@@ -121,13 +121,14 @@ def subjects() -> list[Subject]:
     ]
 
 
-def _optim() -> Any:
-    """timm.optim; without timm's models where these want a torchvision that is not there.
+def _make_importable() -> None:
+    """Import timm.optim; without timm's models where these want a torchvision that is not there.
 
     Of the models, timm.optim imports one function, for layer-wise decay.
     """
     try:
-        return importlib.import_module("timm.optim")
+        importlib.import_module("timm.optim")
+        return
     except (ImportError, RuntimeError):
         folder = next((Path(entry, "timm") for entry in sys.path if Path(entry, "timm", "optim").is_dir()), None)
         if folder is None:
@@ -138,4 +139,3 @@ def _optim() -> Any:
     package.__path__ = [str(folder)]
     models.__dict__["group_parameters"] = None
     sys.modules.update({"timm": package, "timm.models": models})
-    return importlib.import_module("timm.optim")
