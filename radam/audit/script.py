@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
 from typing import Any
@@ -127,6 +128,21 @@ def expression(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(expression, value))}{',' if len(value) == 1 else ''})"
     return repr(value)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name of a script in place of an option's value: the very object that it stands for is passed.
+
+    Example:
+        >>> keywords({"betas": Name("given")})
+        'betas=given'
+    """
+
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 def keywords(options: Mapping[str, Any]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -10,7 +12,7 @@ import torch
 from radam.audit.checks.check import Group
 from radam.audit.finding import Skipped
 from radam.audit.run import Run
-from radam.audit.script import expression
+from radam.audit.script import Name, expression
 
 arguments = Group("Arguments")
 
@@ -109,3 +111,74 @@ def check_bad_parameters_are_refused(run: Run) -> None:
             run.fail(f"{what}: refused by {type(error).__name__}, but should be by a {kinds[0].__name__}")
         run.script.tell(f"raise AssertionError({f'{what} was accepted'!r})")
         run.fail(f"{what}: accepted, but should be refused by a {kinds[0].__name__}")
+
+
+SOME_STEPS = 8
+"""As many as there are before rectified optimizers adapt, and two more."""
+COUNTS = (0, 1, 2, 3, 4, 10, -1)
+NUMBERS = (0.0, 1.0, 0.5, 2.0, 3.0, 4.0, 10.0, 1e-12, -1.0)
+
+
+def _numbers(run: Run) -> Iterator[tuple[str, Any]]:
+    """Options of the constructor that are numbers, with others in their place."""
+    for name, parameter in list(run.setting.capabilities.parameters.items())[1:]:
+        usual = run.setting.capabilities.options.get(name, parameter.default)
+        if isinstance(usual, int | float) and not isinstance(usual, bool):
+            yield from ((name, value) for value in (COUNTS if isinstance(usual, int) else NUMBERS) if value != usual)
+
+
+def _accepted(run: Run, options: dict[str, Any]) -> bool:
+    """Whether the constructor takes options; if so they are a run's."""
+    run.restart()
+    try:
+        run.make([torch.tensor([0.5, -2.0], dtype=run.dtype)], options)
+    except Exception:
+        return False
+    return True
+
+
+@arguments.check(examples=0.01)
+def check_steps_can_be_taken_with_what_is_accepted(run: Run) -> None:
+    """With each number that the constructor takes for an option, steps can be taken: what cannot be used is refused."""
+    for name, value in _numbers(run):
+        if not _accepted(run, {**run.setting.capabilities.options, name: value}):
+            continue
+        for _ in range(SOME_STEPS):
+            run.give([torch.tensor([0.25, -1.0], dtype=run.dtype)])
+            try:
+                run.step()
+            except Exception as error:
+                run.fail(
+                    f"{name}={value!r} is accepted, but step {run.steps + 1} raises {type(error).__name__}: {error}"
+                )
+
+
+@arguments.check(needs=("elementwise",), examples=0.01)
+def check_an_infinite_lr_makes_no_nan(run: Run) -> None:
+    """An infinite lr is refused, or a step without decay makes infinities of a parameter: no 0 times infinity."""
+    options = run.setting.capabilities.options
+    if "lr" not in options:
+        raise Skipped("the constructor draws no lr")
+    options = {**options, **{name: 0.0 for name in ("weight_decay", "lambd") if name in options}, "lr": float("inf")}
+    flipped = [{**options, name: not value} for name, value in options.items() if isinstance(value, bool)]
+    for each in (options, *flipped):
+        if _accepted(run, each):
+            run.give([torch.tensor([0.25, -1.0], dtype=run.dtype)])
+            run.step()
+            run.expect("not params[0].isnan().any()", "lr=inf is accepted, but a step without decay makes NaN")
+
+
+@arguments.check(examples=0.01)
+def check_a_callers_dict_and_list_are_left_alone(run: Run) -> None:
+    """A dict that the constructor takes for an option, and a list in place of a tuple, are not written to."""
+    options = run.setting.capabilities.options
+    for name in list(run.setting.capabilities.parameters)[1:]:
+        usual = options.get(name, inspect.Parameter.empty)
+        given: dict[Any, Any] | list[Any] = list(usual) if isinstance(usual, tuple) else {}
+        run.restart()
+        run.script.do(f"given = {given!r}")
+        try:
+            run.make([torch.tensor([0.5, -2.0], dtype=run.dtype)], {**options, name: Name("given")})
+        except Exception:
+            continue
+        run.expect(f"given == {given!r}", f"the constructor has written to the {type(given).__name__} given as {name}")

@@ -585,6 +585,35 @@ class AcceptsABareTensor(Plain):
         super().__init__([params] if isinstance(params, Tensor) else params, lr, **options)
 
 
+class DividesByTheWarmup(Plain):
+    """A warmup of 0 steps is accepted, and divides by 0."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, *, warmup: int = 1, **options: Any) -> None:
+        super().__init__(params, lr, **options)
+        self.warmup = warmup
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, m * min(1.0, t / self.warmup), v, t, group)
+
+
+class DecaysByNothing(Plain):
+    """Parameters are multiplied by 1 - lr * 0, too."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param * (1 - group["lr"] * group["weight_decay"]), m, v, t, {**group, "weight_decay": 0.0})
+
+
+class FillsInTheDefaults(Plain):
+    """A dict of defaults that is given is written to."""
+
+    def __init__(
+        self, params: Any, lr: float = 1e-3, *, defaults: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        if defaults is not None:
+            defaults["lr"] = lr
+        super().__init__(params, lr, **options)
+
+
 # State
 
 
@@ -1003,6 +1032,13 @@ WRONG: Mapping[str, Wrong] = {
     "bad_betas_are_refused": Wrong(AcceptsABetaOfOne, r"betas=\(1.0, 0.9\) is accepted"),
     "bad_weight_decay_is_refused": Wrong(DoesNotNameTheDecay, "the message should name weight_decay", "ValueError"),
     "bad_parameters_are_refused": Wrong(AcceptsABareTensor, "a tensor in place of a list: accepted"),
+    "steps_can_be_taken_with_what_is_accepted": Wrong(
+        DividesByTheWarmup, "warmup=0 is accepted, but step 1 raises ZeroDivisionError", "ZeroDivisionError"
+    ),
+    "an_infinite_lr_makes_no_nan": Wrong(DecaysByNothing, "lr=inf is accepted, but a step without decay makes NaN"),
+    "a_callers_dict_and_list_are_left_alone": Wrong(
+        FillsInTheDefaults, "the constructor has written to the dict given as defaults"
+    ),
     "state_dict_resumes": Wrong(CountsInAnAttribute, "after load_state_dict and a step = "),
     "state_dict_wins_over_the_constructor": Wrong(KeepsTheConstructorsLr, "param 0 after loading over another lr and "),
     "state_dict_goes_through_a_file": Wrong(CountsByAClass, "raised UnpicklingError: ", "UnpicklingError"),
