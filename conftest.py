@@ -23,7 +23,7 @@ _COMMON = settings(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-settings.register_profile("quick", _COMMON, max_examples=40)
+settings.register_profile("quick", _COMMON, max_examples=30)
 settings.register_profile("subject", _COMMON, max_examples=60)
 settings.register_profile("thorough", _COMMON, max_examples=1000)
 settings.register_profile("exhaustive", _COMMON, max_examples=50000)

@@ -109,6 +109,7 @@ def test_tables_say_what_was_found() -> None:
         assert said in html
 
 
+@pytest.mark.deep
 def test_a_script_that_ends_well_is_told() -> None:
     """So is one that cannot be run; one that fails as it says is not."""
     assert not_reproduced([RESULT], [REVIEW]) == []
@@ -118,6 +119,7 @@ def test_a_script_that_ends_well_is_told() -> None:
         assert said in line
 
 
+@pytest.mark.deep
 def test_an_optimizer_is_audited_in_a_process_of_its_own(tmp_path: Path) -> None:
     """With the same verdicts as radam-audit gives, and a report; what cannot be audited says why."""
     (result,) = audit_all(

@@ -163,6 +163,7 @@ def test_the_reproduction_fails_as_a_program(name: str) -> None:
     assert done.stderr.splitlines()[-1].startswith(WRONG[name].error), done.stderr
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("wrong", BOOKKEEPING, ids=lambda wrong: wrong.subject.__name__)
 def test_what_an_oracle_finds_beside_numbers(wrong: Wrong) -> None:
     entry = first_failure(wrong.subject, CHECKS["every_step"], 30)
@@ -171,6 +172,7 @@ def test_what_an_oracle_finds_beside_numbers(wrong: Wrong) -> None:
     assert error_of(entry.reproduction) == wrong.error, entry.reproduction
 
 
+@pytest.mark.deep
 def test_numbers_are_judged_where_gradients_are_scratch() -> None:
     capabilities = prepared(subject_of(TakesGradientsForScratch), torch.device("cpu"))
     for name in ("each_option_of_a_group", "defaults", "eps_alone"):
@@ -217,6 +219,7 @@ def test_a_group_that_is_added_has_options_of_its_own() -> None:
     assert "the parameter of a group added after 5 steps = " in entry.reason
 
 
+@pytest.mark.deep
 def test_a_flag_that_complex_numbers_refuse_is_found_by_one_check() -> None:
     capabilities = prepared(subject_of(NoMaximumOfComplexNumbers), torch.device("cpu"))
     assert capabilities.settled(torch.complex64) == {"amsgrad": False}

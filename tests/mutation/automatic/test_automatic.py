@@ -98,6 +98,7 @@ def test_what_a_child_imports_is_the_mutant() -> None:
     assert "package.module" not in sys.modules
 
 
+@pytest.mark.deep
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize(
     ("becomes", "by"),
@@ -113,6 +114,7 @@ def test_a_wrong_line_is_killed_and_an_equivalent_one_survives(becomes: str, by:
     assert seconds > 0
 
 
+@pytest.mark.deep
 def test_an_endless_loop_is_not_waited_for(package: Path) -> None:
     (package / "test_module.py").write_text("def test_loop():\n    while True:\n        pass\n")
     killer, seconds = in_a_process(lambda one: running.judge(one, ["test_module.py"], 2.0), mutant("return x * y"))
