@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, cast, overload
 
 import torch
 
-from radam import interchange, kernels, options, schedule, state
+from radam import hooks, interchange, kernels, options, schedule, state
 from radam.kernels import Slot, capturable
 from radam.rectification import Number
 from radam.schedule import Phase, Step
@@ -193,6 +193,11 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
             raise
 
     # Stepping
+
+    @staticmethod
+    def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
+        """What torch wraps `step` in when the first optimizer of a class is made."""
+        return hooks.around(func)
 
     @overload
     def step(self, closure: None = None) -> None: ...

@@ -103,6 +103,7 @@ def _of_rate(beta2: float | torch.Tensor) -> tuple[Any, Any]:
 
 
 _of_number = functools.lru_cache(maxsize=1024)(_of_rate)
+_rate_of_number = functools.lru_cache(maxsize=1024)(_decay_rate)
 
 
 def bias_correction(t: Number, beta: float | torch.Tensor) -> Number:
@@ -121,7 +122,7 @@ def bias_correction(t: Number, beta: float | torch.Tensor) -> Number:
     References:
         Kingma & Ba, Adam, arXiv 1412.6980, section 3.
     """
-    exponent: Any = -t * _decay_rate(beta)
+    exponent: Any = -t * (_decay_rate(beta) if isinstance(beta, torch.Tensor) else _rate_of_number(beta))
     return cast(Number, -_namespace(exponent).expm1(exponent))
 
 

@@ -130,6 +130,19 @@ def momentum_size(t: Number, lr: float | torch.Tensor, beta1: float) -> Number:
     return lr / bias_correction(t, beta1)  # type: ignore[return-value]
 
 
+def kind_at(t: int, phases: Sequence[Phase]) -> Kind:
+    """The kind of step t.
+
+    Example:
+        >>> kind_at(6, (Phase(1, Kind.MOMENTUM), Phase(6, Kind.ADAPTIVE)))
+        <Kind.ADAPTIVE: 'adaptive'>
+    """
+    for first, kind in reversed(phases):
+        if t >= first:
+            return kind
+    raise ValueError(f"t must be at least {phases[0].first}, but got {t!r}")
+
+
 def step_at(
     t: int, phases: Sequence[Phase], group: Mapping[str, Any], rectification: Callable[[int], float] = lambda t: 1.0
 ) -> Step:
@@ -146,7 +159,7 @@ def step_at(
         >>> step_at(1, (Phase(1, Kind.MOMENTUM), Phase(6, Kind.ADAPTIVE)), group)
         Step(kind=<Kind.MOMENTUM: 'momentum'>, size=2.0, eps=0.0)
     """
-    kind = next(kind for first, kind in reversed(phases) if t >= first)
+    kind = kind_at(t, phases)
     if kind is Kind.ADAPTIVE:
         size = adaptive_size(t, plain_lr(group["lr"]), group["betas"], rectification(t), _warm_up(phases))
         eps = group["eps"] if group["optimized_update"] else adaptive_eps(t, group["betas"][1], group["eps"])

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
+from operator import is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -76,7 +77,10 @@ class Settled:
         """The tensors of today, if the verdict is about them; None where anything must be checked again."""
         if circumstances != self._circumstances:
             return None
-        params = [param for param in params if param.grad is not None]
+        grads: list[Any] = [param.grad for param in params]
+        if not all(map(is_not, grads, repeat(None))):
+            params = [param for param in params if param.grad is not None]
+            grads = [param.grad for param in params]
         if len(params) != self._number:
             return None
         # Reading states[param] might create it.
@@ -90,10 +94,9 @@ class Settled:
             return None
         if set(map(type, steps)) != {int} or min(steps) < 0:
             return None
-        grads: list[Any] = [param.grad for param in params]
         if not self._unchanged(*params, *grads, *chain.from_iterable(moments)):
             return None
-        return Recalled(known, Columns(params, grads, *moments), self._places)
+        return Recalled(known, Columns(list(params), grads, *moments), self._places)
 
 
 Guard = Callable[..., bool]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 import radam
 from tests.core.helpers import KERNELS, OPTIMIZERS, bits, parameter, params_of, run, snapshot
@@ -163,34 +162,7 @@ def test_gradients_that_were_clipped() -> None:
     optimizer.step()
 
 
-# Hooks
-
-
-def test_step_hooks_are_called_once_a_step() -> None:
-    optimizer = radam.RAdam([parameter()])
-    calls: list[str] = []
-    handles = [
-        optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: calls.append("pre")),
-        optimizer.register_step_post_hook(lambda optimizer, args, kwargs: calls.append("post")),
-        register_optimizer_step_pre_hook(lambda *_: calls.append("global pre")),
-        register_optimizer_step_post_hook(lambda *_: calls.append("global post")),
-    ]
-    try:
-        optimizer.step()
-        assert sorted(calls) == ["global post", "global pre", "post", "pre"]
-        optimizer.step(lambda: 1.0)
-        assert len(calls) == 8
-    finally:
-        for handle in handles:
-            handle.remove()
-    optimizer.step()
-    assert len(calls) == 8
-
-
-def test_a_pre_hook_may_change_the_closure() -> None:
-    optimizer = radam.RAdam([parameter()])
-    optimizer.register_step_pre_hook(lambda optimizer, args, kwargs: ((optimizer, lambda: 7.0), {}))
-    assert optimizer.step() == 7.0
+# Inside the backward pass
 
 
 def test_stepping_inside_the_backward_pass() -> None:

@@ -81,6 +81,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
         *_core("options::in_an_added_group"),
     ),
     "radam/groups.py": _core("groups"),
+    "radam/hooks.py": _core("hooks"),
     "radam/interchange.py": _core("interchange"),
     "radam/options.py": _core("options"),
     "radam/state.py": _core("state", "all_or_nothing", "interchange"),
