@@ -19,6 +19,7 @@ CHECKPOINTS = "tests/training/test_checkpoints.py"
 PRECISION = "tests/training/test_mixed_precision.py"
 RELIABILITY = "tests/training/test_reliability.py"
 COMPATIBILITY = "tests/core/test_compatibility.py"
+COMPILED = "tests/core/test_compiled.py"
 
 
 class Row(NamedTuple):
@@ -66,6 +67,14 @@ ROWS = (
         "torch",
         COMPATIBILITY,
     ),
+    Row("groups of parameters that decay, and of biases and norms that do not", "torch", "tests/core/test_groups.py"),
+    Row(
+        "`torch.compile` of the step, and of a whole training step",
+        "torch",
+        COMPILED,
+        "compiled_training_step or closure or once_for_all",
+    ),
+    Row("`torch.func` through steps with `differentiable=True`", "torch", "tests/training/test_functional.py"),
     Row("`accelerate`", "accelerate", f"{ECOSYSTEM}/test_accelerate.py"),
     Row("`lightning`", "lightning", f"{ECOSYSTEM}/test_lightning.py"),
     Row("`Trainer`, with a schedule of transformers", "transformers", f"{ECOSYSTEM}/test_transformers.py"),
