@@ -33,7 +33,7 @@ _DECAY_KINDS = ("weight_decouple", "absolute")
 """Options of a decay object, which not every optimizer keeps in its groups."""
 
 SHAPES = ((3,), (2, 2))
-_PLAIN = (int, float, str, tuple, list)
+_PLAIN = (int, float, str, tuple, list, set, frozenset)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ PACKAGES: dict[str, str] = {
     "adamp": "radam.audit.subjects.peers.adamp",
     "adan_pytorch": "radam.audit.subjects.peers.adan_pytorch",
     "bitsandbytes": "radam.audit.subjects.peers.bitsandbytes",
+    "heavyball": "radam.audit.subjects.peers.heavyball",
     "labml_nn": "radam.audit.subjects.peers.labml_nn",
     "lion_pytorch": "radam.audit.subjects.peers.lion_pytorch",
     "madgrad": "radam.audit.subjects.peers.madgrad",

@@ -29,6 +29,7 @@ from tests.audit.checks.wrong import (
     CorrectionsBySteps,
     CountsForAll,
     KeepsAResidue,
+    KeepsASet,
     NoMaximumOfComplexNumbers,
     RefusesZero,
     TakesGradientsForScratch,
@@ -186,6 +187,12 @@ def test_numbers_are_judged_where_gradients_are_scratch() -> None:
 )
 def test_a_state_may_have_an_entry_that_belongs_to_no_parameter(name: str) -> None:
     capabilities = prepared(subject_of(CountsForAll), torch.device("cpu"))
+    assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+
+
+@pytest.mark.parametrize("name", ["loading_leaves_the_state_dict_alone", "state_dict_resumes"])
+def test_a_set_in_the_state_is_a_finding_of_one_check(name: str) -> None:
+    capabilities = prepared(subject_of(KeepsASet), torch.device("cpu"))
     assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
 
 
