@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -129,15 +130,12 @@ class RAdam(AdaptiveOptimizer):
 
     def phases(self, group: Mapping[str, Any]) -> tuple[Phase, ...]:
         """MOMENTUM, or HOLD without `degenerated_to_sgd`; then ADAPTIVE."""
-        early = Phase(1, Kind.MOMENTUM if group["degenerated_to_sgd"] else Kind.HOLD)
         beta2 = group["betas"][1]
         if group["rectification"] == "exact":
             first = first_exact_step(beta2)
         else:
             first = first_adaptive_step(beta2, group["threshold"])
-        if first is None:
-            return (early,)
-        return (early, Phase(first, Kind.ADAPTIVE))
+        return _phases(Kind.MOMENTUM if group["degenerated_to_sgd"] else Kind.HOLD, first)
 
     def rectification(self, t: Number, group: Mapping[str, Any]) -> Number:
         """r_t, the paper's or the exact one."""
@@ -150,3 +148,10 @@ class RAdam(AdaptiveOptimizer):
                 f"threshold must be {DEFAULT_THRESHOLD} with rectification='exact', but got {group['threshold']!r}"
                 f"{f' ({where})' if where else ''}: every step is adaptive whose variance exists"
             )
+
+
+@functools.lru_cache(maxsize=1024)
+def _phases(early: Kind, first: int | None) -> tuple[Phase, ...]:
+    """Those before the first adaptive step, and from it on."""
+    before = Phase(1, early)
+    return (before,) if first is None else (before, Phase(first, Kind.ADAPTIVE))

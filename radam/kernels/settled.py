@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain, repeat
-from operator import is_not
+from operator import is_, is_not
 from typing import Any, NamedTuple
 
 import torch
@@ -83,9 +83,7 @@ class Settled:
             grads = [param.grad for param in params]
         if len(params) != self._number:
             return None
-        # Reading states[param] might create it.
-        look_up = states.get
-        known: list[Any] = [look_up(param) for param in params]
+        known = _states_of(params, states)
         names = TENSORS if self._amsgrad else MOMENTS
         try:
             steps = [state[STEP] for state in known]
@@ -97,6 +95,14 @@ class Settled:
         if not self._unchanged(*params, *grads, *chain.from_iterable(moments)):
             return None
         return Recalled(known, Columns(list(params), grads, *moments), self._places)
+
+
+def _states_of(params: Sequence[torch.Tensor], states: Mapping[torch.Tensor, dict[str, Any]]) -> list[Any]:
+    """The state of each parameter, or None; in one go where these are all that there are, in order."""
+    if len(states) == len(params) and all(map(is_, states, params)):
+        return list(states.values())
+    # Reading states[param] might create it.
+    return list(map(states.get, params))
 
 
 Guard = Callable[..., bool]

@@ -76,7 +76,12 @@ ROWS = (
         "compiled_training_step or closure or once_for_all",
     ),
     Row("`torch.func` through steps with `differentiable=True`", "torch", "tests/training/test_functional.py"),
-    Row("an audit in shards that are merged, and one that is cut short and gone on with", "radam", AUDIT, "shard or cut"),
+    Row(
+        "an audit in shards that are merged, and one that is cut short and gone on with",
+        "radam",
+        AUDIT,
+        "shard or cut",
+    ),
     Row("`accelerate`", "accelerate", f"{ECOSYSTEM}/test_accelerate.py"),
     Row("`lightning`", "lightning", f"{ECOSYSTEM}/test_lightning.py"),
     Row("`Trainer`, with a schedule of transformers", "transformers", f"{ECOSYSTEM}/test_transformers.py"),

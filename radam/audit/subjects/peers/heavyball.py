@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from radam.audit.subject import Subject
 from radam.audit.subjects.peers.common import described
 
@@ -12,8 +14,6 @@ def subjects() -> list[Subject]:
     Its functions are compiled at their first call, unless `heavyball.utils.compile_mode` is None, as here: each
     optimizer would take seconds of a compiler. Gradients are kept, as `consume_grad=False` asks for.
     """
-    import heavyball
-
-    heavyball.utils.compile_mode = None
+    importlib.import_module("heavyball").utils.compile_mode = None
     names = ("ADOPT", "AdamW", "LaProp", "NAdam", "RMSprop", "SGD")
     return [described(f"heavyball:{name}", consume_grad=False) for name in names]
