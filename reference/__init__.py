@@ -10,7 +10,6 @@ array([0.95, 2.05])
 
 from reference.definition import adam, psi, radam, sigma
 from reference.optimizers import SGD, Adam, Oracle, RAdam, ScalarError
-from reference.others import ASGD, Adadelta, Adagrad, Adamax, NAdam, RMSprop
 from reference.rectification import (
     bias_correction,
     exact_r_t,
@@ -22,6 +21,7 @@ from reference.rectification import (
     rho_inf,
     rho_t,
 )
+from reference.torch_optim import ASGD, Adadelta, Adagrad, Adamax, NAdam, RMSprop
 
 __all__ = [
     "ASGD",

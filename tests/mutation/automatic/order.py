@@ -54,7 +54,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
         _reference("scalar_error::the_bounds_are_those_of_the_docstring", "definition"),
         _reference("optimizers", "scalar_error", "independence"),
     ),
-    "reference/others.py": (_reference("others"),),
+    "reference/torch_optim.py": (_reference("torch_optim"),),
     "reference/scaled_inverse_chi2.py": (_reference("scaled_inverse_chi2"),),
     "reference/ema.py": (_reference("ema"),),
     "reference/monte_carlo.py": (_reference("monte_carlo"),),

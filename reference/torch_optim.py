@@ -1,4 +1,4 @@
-"""Adamax, NAdam, RMSprop, Adagrad, Adadelta and ASGD: one class each, the recurrences written plainly.
+"""Adamax, NAdam, RMSprop, Adagrad, Adadelta and ASGD of torch.optim: one class each, the recurrences written plainly.
 
 Notation as in `reference.optimizers`, where the protocol is too. State, and torch's names of it:
 
