@@ -187,7 +187,7 @@ def check_shape_of_parameters(run: Run) -> None:
 
 
 @invariances.check(
-    "dtype", "implementation", needs=("elementwise",), examples=0.05, dtypes=REAL, compiled=False, least=2
+    "dtype", "implementation", needs=("elementwise",), examples=0.05, dtypes=EVERY, compiled=False, least=2
 )
 def check_every_element_of_a_large_tensor(run: Run) -> None:
     """Elements of a long tensor that have the same numbers are stepped alike, up to the last one."""

@@ -349,8 +349,19 @@ def check_grad_scaler(run: Run) -> None:
         raise Skipped("torch.amp.GradScaler came with torch 2.3")
     if run.setting.implementation == "differentiable":
         raise Skipped("loss scaling is not differentiated through")
-    run.make()
+    run.make(options=run.hyperparameters(momentum=0.9))
     run.twin()
+    # A state that is begun in a step that is left out, and never written to, is then full of NaN.
+    deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    run.script.do("torch.use_deterministic_algorithms(True, warn_only=True)  # fills new memory with NaN")
+    try:
+        _scaled(run, left_out=(0, 3))
+    finally:
+        torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+
+
+def _scaled(run: Run, left_out: tuple[int, ...]) -> None:
+    """Steps on scaled gradients, of which some are infinite, beside those on unscaled ones."""
     run.script.do(
         "scaler = torch.amp.GradScaler(params[0].device.type, init_scale=1024.0)\n"
         "_ = scaler.scale(torch.ones((), device=params[0].device))"
@@ -358,12 +369,12 @@ def check_grad_scaler(run: Run) -> None:
     for step in range(7):
         gradients = [run.gradient(param.shape, ("normal",)) for param in run.params()]
         run.give([gradient * 1024.0 for gradient in gradients])
-        if step == 3:
+        if step in left_out:
             run.script.do("params[0].grad.fill_(inf)")
         run.give(gradients, "other_params")
         run.script.do("_ = scaler.step(optimizer)\nscaler.update(1024.0)")
-        if step != 3:
+        if step not in left_out:
             run.step("other")
+        what = "after a step on infinite gradients" if step in left_out else "with a GradScaler"
         for i in range(2):
-            what = f"param {i} after a step on infinite gradients" if step == 3 else f"param {i} with a GradScaler"
-            run.same(f"params[{i}]", f"other_params[{i}]", what)
+            run.same(f"params[{i}]", f"other_params[{i}]", f"param {i} {what}")

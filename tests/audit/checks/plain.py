@@ -116,9 +116,11 @@ class Plain(torch.optim.Optimizer):
         """The parameter after the t-th step."""
         lr, decay, eps = float(group["lr"]), group["weight_decay"], group["eps"]
         bias1, bias2 = (1 - beta**t for beta in group["betas"])
+        # 0 * inf is NaN.
+        share = lr * decay if decay else 0.0
         if group["foreach"]:
-            return param - (lr * decay) * param - lr * ((m / bias1) / (v.sqrt() / bias2**0.5 + eps))
-        return param * (1 - lr * decay) - (lr / bias1) * (m / ((v / bias2).sqrt() + eps))
+            return param - share * param - lr * ((m / bias1) / (v.sqrt() / bias2**0.5 + eps))
+        return param * (1 - share) - (lr / bias1) * (m / ((v / bias2).sqrt() + eps))
 
     def write(self, param: torch.Tensor, new: torch.Tensor) -> None:
         """Put numbers into a parameter."""

@@ -26,6 +26,7 @@ from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
 from tests.audit.checks.wrong import (
     BOOKKEEPING,
     WRONG,
+    BeginsALeftOutStep,
     CorrectionsBySteps,
     CountsForAll,
     KeepsAResidue,
@@ -33,6 +34,7 @@ from tests.audit.checks.wrong import (
     NoMaximumOfComplexNumbers,
     RefusesZero,
     TakesGradientsForScratch,
+    TheLastOfHalfPrecision,
     ThreeBetas,
     Wrong,
 )
@@ -118,6 +120,10 @@ def error_of(script: str) -> str | None:
         exec(compile(script, "<reproduction>", "exec"), {"__name__": "reproduction"})
     except Exception as error:
         return type(error).__name__
+    finally:
+        # A script is a program of its own, and leaves what it has set.
+        torch.set_default_dtype(torch.float32)
+        torch.use_deterministic_algorithms(False)
     return None
 
 
@@ -224,6 +230,19 @@ def test_a_constructor_may_refuse_a_learning_rate_of_zero(name: str) -> None:
 def test_a_group_that_is_added_has_options_of_its_own() -> None:
     entry = first_failure(CorrectionsBySteps, CHECKS["a_group_added_in_mid_run"], EXAMPLES)
     assert "the parameter of a group added after 5 steps = " in entry.reason
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name", "reason"),
+    [
+        (TheLastOfHalfPrecision, "every_element_of_a_large_tensor", r"a long tensor .*: param\[\d+\] = .*, bfloat16, "),
+        (BeginsALeftOutStep, "grad_scaler", r"param \d with a GradScaler = \[+nan, "),
+    ],
+)
+def test_what_torchs_fused_sgd_gets_wrong_is_found(wrong: type[Plain], name: str, reason: str) -> None:
+    entry = first_failure(wrong, CHECKS[name], EXAMPLES)
+    assert re.search(reason, entry.reason), entry.reason
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 @pytest.mark.deep

@@ -259,6 +259,14 @@ class TheFirst65536(Plain):
         real(param).reshape(-1)[: 2**16] = new.reshape(-1)[: 2**16]
 
 
+class TheLastOfHalfPrecision(Plain):
+    """Of 16 or more numbers in half precision those after the last whole 16 are stepped alone."""
+
+    def write(self, param: Tensor, new: Tensor) -> None:
+        whole = 16 * (param.numel() // 16) if param.dtype in (torch.bfloat16, torch.float16) else 0
+        real(param).reshape(-1)[whole:] = new.reshape(-1)[whole:]
+
+
 class GrowthWithMaximize(Plain):
     """With maximize, weight decay lets parameters grow."""
 
@@ -910,6 +918,23 @@ class ClaimsToUnscale(Plain):
     _step_supports_amp_scaling = True
 
 
+class BeginsALeftOutStep(Plain):
+    """A step that is left out for infinite gradients begins the state in memory that nobody has written to."""
+
+    _step_supports_amp_scaling = True
+
+    def step(self, closure: Any = None) -> Any:
+        params = [param for group in self.param_groups for param in group["params"] if param.grad is not None]
+        if bool(getattr(self, "found_inf", False)):
+            for param in params:
+                self.state[param].setdefault("exp_avg", torch.empty_like(param.detach()))
+            return None
+        scale = getattr(self, "grad_scale", None)
+        for param in params if scale is not None else []:
+            param.grad = param.grad / scale
+        return super().step(closure)
+
+
 # Derivatives
 
 
@@ -1074,7 +1099,7 @@ WRONG: Mapping[str, Wrong] = {
     "it_descends": Wrong(Ascends, r"60 steps on p\^2/2 have not brought it down"),
     "schedulers": Wrong(LrOfTheFirstStep, "param 0 with LambdaLR = "),
     "a_new_learning_rate_counts": Wrong(LrOfTheConstructor, "an lr of 0.5 in place of 0 has not moved the parameter"),
-    "grad_scaler": Wrong(ClaimsToUnscale, "param 0 with a GradScaler = "),
+    "grad_scaler": Wrong(ClaimsToUnscale, "param 0 after a step on infinite gradients = "),
     "derivatives_of_steps": Wrong(CutsTheGraph, "derivatives of two steps: ", "GradcheckError"),
     "derivatives_by_the_learning_rate": Wrong(
         _like_adam(HalfOfTheRate), "derivatives of 2 steps by lr: Jacobian mismatch", "GradcheckError"
