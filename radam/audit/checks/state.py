@@ -86,9 +86,10 @@ def check_state_dict_wins_over_the_constructor(run: Run) -> None:
     lr = run.options.get("lr")
     if not isinstance(lr, float):
         raise Skipped("the subject draws no lr")
-    run.twin(lr=lr + 0.5)
+    others = {**run.group_options(), "lr": lr + 0.5}
+    run.twin(**(others if run.takes({**run.options, **others}) else {"lr": lr + 0.5}))
     run.script.do("other.load_state_dict(copy.deepcopy(optimizer.state_dict()))")
-    _goes_on(run, "after loading over another lr")
+    _goes_on(run, "after loading over other options")
 
 
 @state.check("dtype", examples=0.1, dtypes=PRECISE)

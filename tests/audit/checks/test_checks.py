@@ -28,6 +28,7 @@ from tests.audit.checks.wrong import (
     WRONG,
     BeginsALeftOutStep,
     CorrectionsBySteps,
+    CorrectsByTheConstructorsBetas,
     CountsForAll,
     KeepsAResidue,
     KeepsASet,
@@ -237,9 +238,10 @@ def test_a_group_that_is_added_has_options_of_its_own() -> None:
     [
         (TheLastOfHalfPrecision, "every_element_of_a_large_tensor", r"a long tensor .*: param\[\d+\] = .*, bfloat16, "),
         (BeginsALeftOutStep, "grad_scaler", r"param \d with a GradScaler = \[+nan, "),
+        (CorrectsByTheConstructorsBetas, "state_dict_wins_over_the_constructor", "after loading over other options "),
     ],
 )
-def test_what_torchs_fused_sgd_gets_wrong_is_found(wrong: type[Plain], name: str, reason: str) -> None:
+def test_more_that_others_got_wrong_is_found(wrong: type[Plain], name: str, reason: str) -> None:
     entry = first_failure(wrong, CHECKS[name], EXAMPLES)
     assert re.search(reason, entry.reason), entry.reason
     assert not torch.are_deterministic_algorithms_enabled()

@@ -651,6 +651,14 @@ class Count(int):
     """A number of a class of its own."""
 
 
+class CorrectsByTheConstructorsBetas(Plain):
+    """The bias corrections are by the betas that the constructor was given, whatever those of a state_dict."""
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        own = 1 - self.defaults["betas"][0] ** t
+        return super().moved(param, m * (1 - group["betas"][0] ** t) / own, v, t, group)
+
+
 class CountsByAClass(Plain):
     """The state has objects that torch.load(weights_only=True) refuses."""
 
@@ -1065,7 +1073,9 @@ WRONG: Mapping[str, Wrong] = {
         FillsInTheDefaults, "the constructor has written to the dict given as defaults"
     ),
     "state_dict_resumes": Wrong(CountsInAnAttribute, "after load_state_dict and a step = "),
-    "state_dict_wins_over_the_constructor": Wrong(KeepsTheConstructorsLr, "param 0 after loading over another lr and "),
+    "state_dict_wins_over_the_constructor": Wrong(
+        KeepsTheConstructorsLr, "param 0 after loading over other options and "
+    ),
     "state_dict_goes_through_a_file": Wrong(CountsByAClass, "raised UnpicklingError: ", "UnpicklingError"),
     "an_older_state_dict_is_gone_back_to": Wrong(CountsBesideItsState, "param 0 after going back and a step = "),
     "deepcopy": Wrong(
