@@ -191,7 +191,20 @@ def check_shape_of_parameters(run: Run) -> None:
 )
 def check_every_element_of_a_large_tensor(run: Run) -> None:
     """Elements of a long tensor that have the same numbers are stepped alike, up to the last one."""
-    few, size = 8, (2**20 if run.dtype == torch.float32 else 2**16) + 3
+    _beside_a_long_one(run, (2**20 if run.dtype == torch.float32 else 2**16) + 3)
+
+
+@invariances.check(
+    "dtype", "implementation", needs=("elementwise",), examples=0.3, dtypes=EVERY, compiled=False, least=6
+)
+def check_every_element_of_a_few_vectors(run: Run) -> None:
+    """So are those in whole vectors of the processor, and those after the last one, with whatever options."""
+    _beside_a_long_one(run, 67)
+
+
+def _beside_a_long_one(run: Run, size: int) -> None:
+    """Steps on eight numbers, and on a tensor of some size that has the same again and again."""
+    few = 8
     value = run.numbers((few,))
     options = run.hyperparameters()
     run.make([value], options)

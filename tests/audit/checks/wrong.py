@@ -259,6 +259,16 @@ class TheFirst65536(Plain):
         real(param).reshape(-1)[: 2**16] = new.reshape(-1)[: 2**16]
 
 
+class WholeSixteensMinimize(Plain):
+    """With maximize, what stands in whole blocks of 16 numbers is stepped as without."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        if group["maximize"]:
+            grad = grad.clone(memory_format=torch.contiguous_format)
+            grad.reshape(-1)[: 16 * (grad.numel() // 16)].neg_()
+        super().update(param, grad, state, group)
+
+
 class TheLastOfHalfPrecision(Plain):
     """Of 16 or more numbers in half precision those after the last whole 16 are stepped alone."""
 
@@ -1025,6 +1035,10 @@ WRONG: Mapping[str, Wrong] = {
     "every_element_of_a_large_tensor": Wrong(
         TheFirst65536,
         r"a long tensor .*: param\[(6553[6-9]|655[4-9]\d|65[6-9]\d\d|6[6-9]\d{3}|[7-9]\d{4}|\d{6,7})\] = ",
+    ),
+    "every_element_of_a_few_vectors": Wrong(
+        WholeSixteensMinimize,
+        r"a long tensor of the same numbers again and again: (param|exp_avg)\[\d+\] = .*maximize=True",
     ),
     "maximize_is_minimize_of_the_negative": Wrong(GrowthWithMaximize, f"maximize=True .*: param{_NUMBER}"),
     "complex_is_pairs_of_reals": Wrong(SquareOfTheModulus, f"complex numbers: param{_NUMBER}"),
