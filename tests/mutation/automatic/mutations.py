@@ -181,7 +181,9 @@ def _mutated_codes(code: str) -> Iterator[tuple[str, str]]:
             for index, _ in enumerate(list(operator.mutation_positions(node))):
                 if not _is_left_out(name, node):
                     with _mutated(operator, node, index, list(ast_nodes(node))):
-                        yield name, tree.get_code()
+                        mutated = tree.get_code()
+                    if mutated != code:
+                        yield name, mutated
 
 
 @contextmanager
@@ -189,7 +191,11 @@ def _mutated(operator: Any, node: Any, index: int, below: list[Any]) -> Iterator
     """A tree with a mutated node, which is right again afterwards: to parse it anew takes longer."""
     kept = [(one, getattr(one, "value", None), list(getattr(one, "children", []))) for one in below]
     siblings = list(node.parent.children)
-    mutated = operator.mutate(node, index)
+    try:
+        mutated = operator.mutate(node, index)
+    except AttributeError:
+        # cosmic-ray takes every exception that is caught for a plain name: one of a module stays as it is.
+        mutated = node
     node.parent.children[:] = [mutated if one is node else one for one in siblings if one is not node or mutated]
     try:
         yield

@@ -87,6 +87,13 @@ def test_the_mutants_of_a_file() -> None:
     assert len({one.name for one in mutations.mutants("package/module.py")}) == len(found)
 
 
+def test_an_exception_of_a_module_is_left_alone() -> None:
+    """One beside it is not."""
+    statement = "try:\n    f()\nexcept (ValueError, module.Error):\n    pass\n"
+    found = [code for operator, code in mutations._mutated_codes(statement) if operator == "ExceptionReplacer"]
+    assert found == [statement.replace("ValueError", "CosmicRayTestingException")]
+
+
 @pytest.mark.usefixtures("package")
 def test_what_a_child_imports_is_the_mutant() -> None:
     def work(one: Mutant) -> tuple[int, bool, bool]:
