@@ -11,6 +11,8 @@ from radam.audit import Lockstep
 from radam.audit.lockstep import Record
 from radam.audit.subjects.radam import oracle
 
+HERE = torch.device("cpu")
+"""Where models and data are: as pytest's --device says, on each process a device of its own."""
 OPTIONS: dict[str, Any] = {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-8}
 STEPS = 8
 """Momentum steps and adaptive ones: at beta2 = 0.99 the sixth is the first of these."""
@@ -21,13 +23,13 @@ def model(width: int = 12) -> torch.nn.Sequential:
     torch.manual_seed(0)
     return torch.nn.Sequential(
         torch.nn.Linear(6, width), torch.nn.LayerNorm(width), torch.nn.Tanh(), torch.nn.Linear(width, 5)
-    )
+    ).to(HERE)
 
 
 def batch(step: int, rank: int = 0, size: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets of a step, others on each rank."""
     generator = torch.Generator().manual_seed(1000 * step + rank)
-    return torch.randn(size, 6, generator=generator), torch.randn(size, 5, generator=generator)
+    return torch.randn(size, 6, generator=generator).to(HERE), torch.randn(size, 5, generator=generator).to(HERE)
 
 
 def backward(net: torch.nn.Module, step: int, rank: int = 0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Work on several processes that are joined over gloo."""
+"""Work on several processes: joined over gloo, or over nccl where each has a GPU."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed
+
+from tests.training import model
 
 LIMIT = 180.0
 """Seconds, after which processes that wait for one another are given up."""
@@ -41,11 +44,17 @@ def start(work: Callable[..., Any], *arguments: Any) -> tuple[Any, multiprocessi
 def on_ranks(number: int, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What `work(*arguments)` returns on each of `number` processes, in the order of their ranks.
 
+    Each has a GPU of its own where models are on GPUs; the test is skipped where there are fewer.
+
     Raises:
         RuntimeError: a process raised, ended, or took more than LIMIT seconds; says which, and what it raised.
     """
+    kind = model.HERE.type
+    if kind == "cuda" and torch.cuda.device_count() < number:
+        pytest.skip(f"{number} processes need as many GPUs, but there are {torch.cuda.device_count()}")
     with tempfile.TemporaryDirectory() as folder:
-        started = [start(_joined, rank, number, str(Path(folder) / "store"), work, arguments) for rank in range(number)]
+        store = str(Path(folder) / "store")
+        started = [start(_joined, kind, rank, number, store, work, arguments) for rank in range(number)]
         try:
             return [_received(rank, connection) for rank, (_, connection) in enumerate(started)]
         finally:
@@ -66,9 +75,14 @@ def _received(rank: int, connection: multiprocessing.connection.Connection) -> A
     return result
 
 
-def _joined(rank: int, number: int, store: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _joined(kind: str, rank: int, number: int, store: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     os.environ["LOCAL_RANK"] = str(rank)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=number)
+    backend = "gloo"
+    if kind == "cuda":
+        backend = "nccl"
+        model.HERE = torch.device("cuda", rank)
+        torch.cuda.set_device(rank)
+    torch.distributed.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=number)
     return work(*arguments)
 
 

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 import radam
 from tests.core.helpers import snapshot
+from tests.training import model as here
 from tests.training.model import OPTIONS, backward, model, watched
 from tests.training.ranks import on_ranks, start
 from tests.training.resuming import CHECKPOINT, run, steps_in
@@ -35,7 +36,8 @@ def sharded(**options: Any) -> tuple[torch.nn.Module, radam.RAdam]:
 
 
 def whole(value: Any) -> Any:
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    value = value.full_tensor() if isinstance(value, DTensor) else value
+    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 def step(net: torch.nn.Module, optimizer: radam.RAdam, number: int) -> None:
@@ -43,7 +45,7 @@ def step(net: torch.nn.Module, optimizer: radam.RAdam, number: int) -> None:
     generator = torch.Generator().manual_seed(number)
     for param in net.parameters():
         assert isinstance(param, DTensor)
-        grad = torch.randn(param.shape, generator=generator)
+        grad = torch.randn(param.shape, generator=generator).to(here.HERE)
         param.grad = distribute_tensor(grad, param.device_mesh, param.placements)
     optimizer.step()
 
@@ -100,7 +102,7 @@ def test_saved_by_four_processes_and_loaded_by_two(tmp_path: Path, steps: int) -
 
 
 def uninterrupted(folder: Path) -> Any:
-    process, _connection = start(run, str(folder), 0.0)
+    process, _connection = start(run, str(folder), 0.0, str(here.HERE))
     process.join()
     return torch.load(folder / CHECKPOINT, weights_only=True)
 
@@ -122,7 +124,7 @@ def kills_until_the_end(folder: Path, moments: random.Random, most: int = 1000) 
     path = folder / CHECKPOINT
     while True:
         before = steps_in(path)
-        process, _connection = start(run, str(folder), 0.005)
+        process, _connection = start(run, str(folder), 0.005, str(here.HERE))
         while process.exitcode is None and steps_in(path) == before:
             time.sleep(0.01)
         process.join(timeout=moments.uniform(0.0, 0.2) if kills < most else None)

@@ -9,6 +9,7 @@ import torch
 
 import radam
 from tests.core.helpers import KERNELS, snapshot
+from tests.training import model as here
 from tests.training.model import OPTIONS, STEPS, backward, batch, model, watched
 
 NUMBERS = sum(param.numel() for param in model().parameters())
@@ -27,7 +28,7 @@ def test_autocast(kernel: str) -> None:
     with watched(optimizer).watching() as record:
         for number in range(1, STEPS + 1):
             optimizer.zero_grad()
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast(here.HERE.type, dtype=torch.bfloat16):
                 loss = loss_of(net, number)
             loss.backward()
             optimizer.step()
@@ -62,7 +63,7 @@ def test_a_scaler_that_grows_and_skips(kernel: str) -> None:
     """Steps with an overflow leave everything as it was, `step` included; all others are the oracle's."""
     net = model()
     optimizer = radam.RAdam(net.parameters(), **OPTIONS, **KERNELS[kernel])
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**8, growth_interval=3)
+    scaler = torch.amp.GradScaler(here.HERE.type, init_scale=2.0**8, growth_interval=3)
     overflows = {2, 7, 8}
     with watched(optimizer).watching() as record:
         for number in range(1, 13):
@@ -76,7 +77,7 @@ def test_a_scaler_that_grows_and_skips(kernel: str) -> None:
                 weight.grad[0, 0] = torch.inf
                 # Unscaled already: who finds the overflow is told so.
                 scaler._per_optimizer_states[id(optimizer)]["found_inf_per_device"] = {
-                    torch.device("cpu"): torch.ones(())
+                    weight.device: torch.ones((), device=weight.device)
                 }
             before = snapshot(optimizer)
             scaler.step(optimizer)
