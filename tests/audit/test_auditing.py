@@ -29,8 +29,8 @@ class Unseen(torch.optim.Optimizer):
     """An optimizer that nobody has described: momentum, with options of known and of unknown names."""
 
     def __init__(self, params: Any, lr: float = 1e-2, beta: float = 0.5, weight_decay: float = 0.0) -> None:
-        if not lr >= 0:
-            raise ValueError(f"lr must be >= 0, but is {lr}")
+        if not 0 <= lr < float("inf"):
+            raise ValueError(f"lr must be finite and at least 0, but is {lr}")
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay must be >= 0, but is {weight_decay}")
         super().__init__(params, {"lr": lr, "beta": beta, "weight_decay": weight_decay})
