@@ -28,7 +28,7 @@ class WeightDecay:
         """The factor of decoupled decay; 1 for none."""
         rate = group.get("weight_decay", self.weight_decay)
         lr = float(group["lr"])
-        if lr == 0.0 or not group.get("weight_decouple", self.weight_decouple):
+        if 0.0 in (lr, rate) or not group.get("weight_decouple", self.weight_decouple):
             return 1.0
         return 1.0 - rate * (1.0 if group.get("absolute", self.absolute) else lr)
 
