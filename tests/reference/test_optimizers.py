@@ -13,22 +13,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from reference import SGD, Adam, Oracle, RAdam, adam, radam, rho_t
+from reference import SGD, Adam, RAdam, adam, radam, rho_t
 from tests.reference.data import SIZE, STEPS, adam_hyperparameters, arrays, radam_hyperparameters, to_mpf
+from tests.reference.running import GRADIENTS, P0, assert_another_goes_on, run
 from tests.reference.running_error import Tracked, track_scalars
-
-RNG = np.random.default_rng(7)
-P0 = RNG.normal(size=SIZE)
-GRADIENTS = RNG.normal(size=(STEPS, SIZE)) * np.linspace(3, 0.1, STEPS)[:, None]
-
-
-def run(oracle: Oracle, param: Any = P0, gradients: Any = GRADIENTS) -> list[Any]:
-    params = []
-    for g in gradients:
-        param = oracle.step(param, g)
-        params.append(param)
-    return params
-
 
 # -- float64 against the same lines in arbitrary precision
 
@@ -307,14 +295,7 @@ def test_hyperparameters_are_read_at_every_step() -> None:
 @settings(deadline=None, max_examples=30)
 @given(hyperparameters=radam_hyperparameters, split=st.integers(1, STEPS - 1))
 def test_state_that_is_taken_over_continues_bit_for_bit(hyperparameters: Any, split: int) -> None:
-    whole = run(RAdam(**hyperparameters))
-    first, second = RAdam(**hyperparameters), RAdam(**hyperparameters)
-    p = run(first, P0, GRADIENTS[:split])[-1]
-    second.t, second.m, second.v, second.s = first.t, first.m, first.v, first.s
-    for g, expected in zip(GRADIENTS[split:], whole[split:], strict=True):
-        second.advance(p, g)
-        p = second.apply(p, g)
-        assert np.array_equal(p, expected)
+    assert_another_goes_on(lambda: RAdam(**hyperparameters), split)
 
 
 @settings(deadline=None, max_examples=60)

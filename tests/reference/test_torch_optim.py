@@ -15,13 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radam.audit.bounds import PRECISIONS, Tracked, scalar
-from reference import ASGD, Adadelta, Adagrad, Adamax, NAdam, Oracle, RMSprop
+from reference import ASGD, Adadelta, Adagrad, Adamax, NAdam, RMSprop
 from tests.reference.data import SIZE, STEPS, arrays, to_mpf
+from tests.reference.running import GRADIENTS, P0, assert_another_goes_on, run
 
 CLASSES = (Adamax, NAdam, RMSprop, Adagrad, Adadelta, ASGD)
-RNG = np.random.default_rng(11)
-P0 = RNG.normal(size=SIZE)
-GRADIENTS = RNG.normal(size=(STEPS, SIZE)) * np.linspace(3, 0.1, STEPS)[:, None]
 
 _SHARED: dict[str, st.SearchStrategy[Any]] = {
     "lr": st.one_of(st.sampled_from([0.0, 1.0]), st.floats(1e-4, 1.0)),
@@ -62,14 +60,6 @@ HYPERPARAMETERS: dict[type, st.SearchStrategy[dict[str, Any]]] = {
     }.items()
 }
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-
-
-def run(oracle: Oracle, param: Any = P0, gradients: Any = GRADIENTS) -> list[Any]:
-    params = []
-    for g in gradients:
-        param = oracle.step(param, g)
-        params.append(param)
-    return params
 
 
 # -- float64 against the same lines in arbitrary precision, within the bound of its own rounding and of its scalars
@@ -392,14 +382,7 @@ def test_what_begins_is_what_none_means(cls: Any) -> None:
 @given(data=st.data(), split=st.integers(1, STEPS - 1))
 def test_state_that_is_taken_over_continues_bit_for_bit(cls: Any, data: st.DataObject, split: int) -> None:
     hyperparameters = data.draw(HYPERPARAMETERS[cls])
-    whole = run(cls(**hyperparameters))
-    first, second = cls(**hyperparameters), cls(**hyperparameters)
-    p = run(first, P0, GRADIENTS[:split])[-1]
-    second.t, second.m, second.v, second.s = first.t, first.m, first.v, first.s
-    for g, expected in zip(GRADIENTS[split:], whole[split:], strict=True):
-        second.advance(p, g)
-        p = second.apply(p, g)
-        assert np.array_equal(p, expected)
+    assert_another_goes_on(lambda: cls(**hyperparameters), split)
 
 
 @each_class

@@ -35,7 +35,7 @@ def start(work: Callable[..., Any], *arguments: Any) -> tuple[Any, multiprocessi
     """Start a process that does work; it, and the connection on which what `work` returns will come."""
     context = _context()
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_alone, args=(sender, work, arguments), daemon=True)
+    process = context.Process(target=_alone, args=(sender, str(model.HERE), work, arguments), daemon=True)
     process.start()
     sender.close()
     return process, receiver
@@ -49,12 +49,11 @@ def on_ranks(number: int, work: Callable[..., Any], *arguments: Any) -> list[Any
     Raises:
         RuntimeError: a process raised, ended, or took more than LIMIT seconds; says which, and what it raised.
     """
-    kind = model.HERE.type
-    if kind == "cuda" and torch.cuda.device_count() < number:
+    if model.HERE.type == "cuda" and torch.cuda.device_count() < number:
         pytest.skip(f"{number} processes need as many GPUs, but there are {torch.cuda.device_count()}")
     with tempfile.TemporaryDirectory() as folder:
         store = str(Path(folder) / "store")
-        started = [start(_joined, kind, rank, number, store, work, arguments) for rank in range(number)]
+        started = [start(_joined, rank, number, store, work, arguments) for rank in range(number)]
         try:
             return [_received(rank, connection) for rank, (_, connection) in enumerate(started)]
         finally:
@@ -75,10 +74,10 @@ def _received(rank: int, connection: multiprocessing.connection.Connection) -> A
     return result
 
 
-def _joined(kind: str, rank: int, number: int, store: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _joined(rank: int, number: int, store: str, work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     os.environ["LOCAL_RANK"] = str(rank)
     backend = "gloo"
-    if kind == "cuda":
+    if model.HERE.type == "cuda":
         backend = "nccl"
         model.HERE = torch.device("cuda", rank)
         torch.cuda.set_device(rank)
@@ -87,9 +86,13 @@ def _joined(kind: str, rank: int, number: int, store: str, work: Callable[..., A
 
 
 def _alone(
-    connection: multiprocessing.connection.Connection, work: Callable[..., Any], arguments: tuple[Any, ...]
+    connection: multiprocessing.connection.Connection,
+    device: str,
+    work: Callable[..., Any],
+    arguments: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(1)
+    model.HERE = torch.device(device)
     try:
         result, trouble = work(*arguments), ""
     except BaseException:

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 import radam
-from tests.training import model as here
 from tests.training.model import OPTIONS, backward, model
 
 LAST = 60
@@ -17,10 +16,9 @@ LAST = 60
 CHECKPOINT = "checkpoint.pt"
 
 
-def run(folder: str, pause: float, device: str) -> None:
+def run(folder: str, pause: float) -> None:
     """Train from the last complete checkpoint to the end, with a checkpoint after each step and a pause of seconds."""
     path = Path(folder) / CHECKPOINT
-    here.HERE = torch.device(device)
     net = model()
     optimizer = radam.RAdam(net.parameters(), **OPTIONS)
     done = steps_in(path)

@@ -102,7 +102,7 @@ def test_saved_by_four_processes_and_loaded_by_two(tmp_path: Path, steps: int) -
 
 
 def uninterrupted(folder: Path) -> Any:
-    process, _connection = start(run, str(folder), 0.0, str(here.HERE))
+    process, _connection = start(run, str(folder), 0.0)
     process.join()
     return torch.load(folder / CHECKPOINT, weights_only=True)
 
@@ -124,7 +124,7 @@ def kills_until_the_end(folder: Path, moments: random.Random, most: int = 1000) 
     path = folder / CHECKPOINT
     while True:
         before = steps_in(path)
-        process, _connection = start(run, str(folder), 0.005, str(here.HERE))
+        process, _connection = start(run, str(folder), 0.005)
         while process.exitcode is None and steps_in(path) == before:
             time.sleep(0.01)
         process.join(timeout=moments.uniform(0.0, 0.2) if kills < most else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -173,7 +172,7 @@ def check_a_callers_dict_and_list_are_left_alone(run: Run) -> None:
     """A dict that the constructor takes for an option, and a list in place of a tuple, are not written to."""
     options = run.setting.capabilities.options
     for name in list(run.setting.capabilities.parameters)[1:]:
-        usual = options.get(name, inspect.Parameter.empty)
+        usual = options.get(name)
         given: dict[Any, Any] | list[Any] = list(usual) if isinstance(usual, tuple) else {}
         run.restart()
         run.script.do(f"given = {given!r}")
