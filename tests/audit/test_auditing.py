@@ -283,7 +283,10 @@ def test_one_setting_may_be_expected_to_fail_alone() -> None:
         ({"supports": frozenset({"foreach", "telepathy"})}, "supports of .* has 'telepathy', but must be of"),
         ({"supports": frozenset({"half", "narrow_half"})}, "must have one of 'half' and 'narrow_half'"),
         ({"state": {"velocity": "m"}}, "state of .* names 'velocity', but may name t, m, v and s"),
-        ({"hyperparameters": st.just({"lr": -1.0})}, r"cannot be built with {'lr': -1.0}: ValueError: lr must be finite and at least 0, but is -1.0"),
+        (
+            {"hyperparameters": st.just({"lr": -1.0})},
+            r"cannot be built with {'lr': -1.0}: ValueError: lr must be finite and at least 0, but is -1.0",
+        ),
         ({"build": lambda params, options: "optimizer"}, r"must make a torch.optim.Optimizer, but made 'optimizer'"),
     ],
 )
