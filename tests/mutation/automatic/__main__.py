@@ -32,7 +32,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=float, default=240.0, help="seconds for one mutant (default: 240)")
     parser.add_argument("--sample", type=int, help="judge at most as many mutants of each file, drawn by --seed")
     parser.add_argument("--seed", type=int, default=0, help="of --sample")
-    parser.add_argument("--resume", type=Path, help="keep verdicts in this file, a line each, and do not repeat them")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        type=Path,
+        const=Path(__file__).with_name("verdicts.jsonl"),
+        help="keep verdicts in this file, a line each, and do not repeat them (without a name: verdicts.jsonl beside this)",
+    )
     parser.add_argument("--again", action="store_true", help="repeat those verdicts of --resume that are not 'killed'")
     parser.add_argument("--json", type=Path, help="write the verdicts and the tests' times to this file")
     parser.add_argument("--markdown", type=Path, help="write the table and the survivors to this file")

@@ -15,27 +15,37 @@ from typing import Any
 
 ROOT = Path(__file__).parents[3]
 
-# What takes the place of a binary operator. `//` is `/` rounded down, and stands for `%` too; the operators of bits
-# raise TypeError on floats and tensors of floats, as any test that meets the line does then.
+# What takes the place of a binary operator: its inverse, and one of the other kind. `//` is `/` rounded down, and stands
+# for `%` too; the operators of bits raise TypeError on floats and tensors of floats, as any test of the line does then.
 _BINARY = {
-    "Add": ("Sub", "Mul", "Div"),
-    "Sub": ("Add", "Mul", "Div"),
-    "Mul": ("Add", "Sub", "Div"),
-    "Div": ("Add", "Sub", "Mul", "FloorDiv"),
+    "Add": ("Sub", "Mul"),
+    "Sub": ("Add", "Mul"),
+    "Mul": ("Add", "Div"),
+    "Div": ("Sub", "Mul", "FloorDiv"),
     "FloorDiv": ("Mul", "Div", "Mod"),
     "Mod": ("Mul", "Div", "FloorDiv"),
-    "Pow": ("Add", "Mul", "Div"),
+    "Pow": ("Add", "Mul"),
     "BitAnd": ("BitOr", "BitXor"),
     "BitOr": ("BitAnd", "BitXor"),
 }
-_ORDER = ("Eq", "NotEq", "Lt", "LtE", "Gt", "GtE")
-# `is` compares with None and with members of an Enum, where it is `==`.
+# Each differs from the right one in one of three cases, x < y, x == y and x > y; False or True does in the third. What
+# tells a comparison from these three tells it from every other, there if not in what comes of it (Kaminski, Ammann and
+# Offutt, "Improving logic-based testing", Journal of Systems and Software 86, 2013). `is` compares with None and with
+# members of an Enum, where it is `==`.
 _COMPARISON = {
-    **{name: tuple(other for other in _ORDER if other != name) for name in _ORDER},
+    "Eq": ("LtE", "GtE"),
+    "NotEq": ("Lt", "Gt"),
+    "Lt": ("LtE", "NotEq"),
+    "LtE": ("Lt", "Eq"),
+    "Gt": ("GtE", "NotEq"),
+    "GtE": ("Gt", "Eq"),
     "Is": ("IsNot",),
     "IsNot": ("Is",),
 }
+_ALWAYS = {"==": False, "<": False, ">": False, "!=": True, "<=": True, ">=": True}
+"""What a comparison is replaced by as a whole."""
 _OTHERS = (
+    "ReplaceComparison",
     "ReplaceUnaryOperator_Delete_USub",
     "ReplaceUnaryOperator_Delete_Not",
     "AddNot",
@@ -161,8 +171,27 @@ def _names(source: str) -> dict[int, str]:
     return result
 
 
+class ReplaceComparison:
+    """False for a comparison that holds in one of the three orders of its sides, True for one that holds in two."""
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[int, int]]:
+        if node.type == "comparison" and all(getattr(one, "value", "") in _ALWAYS for one in node.children[1::2]):
+            yield node.start_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        from cosmic_ray.ast import get_ast  # type: ignore[import-not-found, import-untyped, unused-ignore]
+
+        holds = all(_ALWAYS[one.value] for one in node.children[1::2])
+        constant = get_ast(str(holds)).children[0]
+        constant.prefix = node.get_first_leaf().prefix
+        constant.parent = node.parent
+        return constant
+
+
 @functools.cache
 def _operator(name: str) -> Any:
+    if name == ReplaceComparison.__name__:
+        return ReplaceComparison()
     # Imported where it is used: the extra `mutation` brings it, and pytest looks for examples in every module.
     import cosmic_ray.plugins  # type: ignore[import-not-found, import-untyped, unused-ignore]
 

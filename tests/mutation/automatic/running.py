@@ -118,7 +118,7 @@ class _First:
         if report.failed and self.killer is None:
             lines = str(report.longreprtext).strip().splitlines()
             errors = [line[1:].strip() for line in lines if line.startswith("E ")]
-            self.killer = Killer(report.nodeid, (errors or lines or [""])[0][:300])
+            self.killer = Killer(report.nodeid, (errors or lines or [""])[0][:120])
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._note(report)
@@ -173,7 +173,7 @@ def judge(mutant: Mutant, files: Sequence[str], seconds: float) -> tuple[Killer 
         for name in _ENTRIES:
             importlib.import_module(name)
     except Exception as error:
-        return Killer("import", f"{type(error).__name__}: {error}"[:300]), time.monotonic() - start
+        return Killer("import", f"{type(error).__name__}: {error}"[:120]), time.monotonic() - start
     return run_tests(files), time.monotonic() - start
 
 

@@ -81,10 +81,24 @@ def mutant(becomes: str) -> Mutant:
 def test_the_mutants_of_a_file() -> None:
     found = {(one.place.within, one.place.line, one.place.becomes) for one in mutations.mutants("package/module.py")}
     assert ("Sum.of", "return x + y", "return x - y") in found
-    assert ("Sum.of", "if y == 0:", "if y != 0:") in found
+    assert {new for _, old, new in found if old == "if y == 0:"} == {
+        *("if y <= 0:", "if y >= 0:", "if False:"),
+        *("if y == 1:", "if y == -1:"),
+    }
     assert ("doubled", "for _ in range(2):", "for _ in []:") in found
     assert not [line for _, line, _ in found if "raise" in line or "def" in line or '"""' in line]
     assert len({one.name for one in mutations.mutants("package/module.py")}) == len(found)
+
+
+def test_a_comparison_is_told_from_its_neighbours() -> None:
+    """In each of the three orders of x and y, a mutant differs in that one alone."""
+    right = {"<": "100", "<=": "110", "==": "010", ">=": "011", ">": "001", "!=": "101"}
+    cases = [(0, 1), (0, 0), (1, 0)]
+    for comparison, holds in right.items():
+        codes = [code for _, code in mutations._mutated_codes(f"x {comparison} y\n")]
+        found = ["".join(str(int(eval(code, {"x": x, "y": y}))) for x, y in cases) for code in codes]
+        differ = [[i for i in range(3) if one[i] != holds[i]] for one in found]
+        assert sorted(differ) == [[0], [1], [2]], comparison
 
 
 def test_an_exception_of_a_module_is_left_alone() -> None:
