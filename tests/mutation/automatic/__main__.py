@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         type=Path,
         const=Path(__file__).with_name("verdicts.jsonl"),
-        help="keep verdicts in this file, a line each, and do not repeat them (without a name: verdicts.jsonl beside this)",
+        help="keep verdicts in this file, a line each, and do not repeat them (no name: verdicts.jsonl beside this)",
     )
     parser.add_argument("--again", action="store_true", help="repeat those verdicts of --resume that are not 'killed'")
     parser.add_argument("--json", type=Path, help="write the verdicts and the tests' times to this file")

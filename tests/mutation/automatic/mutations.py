@@ -15,7 +15,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[3]
 
-# What takes the place of a binary operator: its inverse, and one of the other kind. `//` is `/` rounded down, and stands
+# What takes the place of a binary operator: its inverse, and one of another kind. `//` is `/` rounded down, and stands
 # for `%` too; the operators of bits raise TypeError on floats and tensors of floats, as any test of the line does then.
 _BINARY = {
     "Add": ("Sub", "Mul"),
