@@ -10,6 +10,7 @@ from tests.mutation import (
     mutants_kernels,
     mutants_numbers,
     mutants_objects,
+    mutants_reported,
     mutants_tensors,
     mutants_torch,
     mutants_unseen,
@@ -25,6 +26,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants_kernels.MUTANTS,
     *mutants_unseen.MUTANTS,
     *mutants_accidents.MUTANTS,
+    *mutants_reported.MUTANTS,
 )
 BY_NAME: dict[str, Mutant] = {mutant.name: mutant for mutant in MUTANTS}
 
