@@ -160,13 +160,15 @@ class Tracked(np.lib.mixins.NDArrayOperatorsMixin):
         return Tracked(value, error, self.precision, self.k, partial)
 
 
-def scalar(value: float, relative_error: float, precision: Precision, k: float = K) -> Tracked:
+def scalar(value: float | Array, relative_error: float | Array, precision: Precision, k: float = K) -> Tracked:
     """A scalar that was computed in float64 with `relative_error` and enters an array's arithmetic by one rounding.
 
-    The scalar's error is what its float64 formula may have made: it is not multiplied by k.
+    The scalar's error is what its float64 formula may have made: it is not multiplied by k. An array is one scalar for
+    each element.
     """
-    rounding = k * precision.unit_roundoff * abs(value) + precision.smallest_subnormal
-    return Tracked(value, relative_error * abs(value) + (rounding if value else 0.0), precision, k)
+    magnitude = np.abs(value)
+    rounding = np.where(magnitude == 0, 0.0, k * precision.unit_roundoff * magnitude + precision.smallest_subnormal)
+    return Tracked(value, relative_error * magnitude + rounding, precision, k)
 
 
 def with_lerp_room(average: Any, before: Any) -> Any:

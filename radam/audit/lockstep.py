@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from radam.audit.bounds import PRECISIONS, Array, Comparison, K, Precision, Tracked, compare, scalar, with_lerp_room
+from radam.audit.program import Program, program
 from radam.audit.subject import Oracle, torch_adam_names
 
 
@@ -117,11 +119,13 @@ def flat(tensor: torch.Tensor) -> Array:
 
 
 def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
-    """The numbers of several tensors, as :func:`flat` gives them, one after the other."""
-    tensors = list(map(local, tensors))
-    parts = [torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in tensors]
+    """The numbers of several tensors as a new float64 vector, as :func:`flat` gives them, one after the other."""
+    parts = [torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in map(local, tensors)]
     with torch.no_grad():
-        joined = torch.cat([part.reshape(-1) for part in parts])
+        joined: torch.Tensor = torch._utils._flatten_dense_tensors(parts)  # type: ignore[no-untyped-call]
+        if len(parts) == 1:
+            # It may have been the tensor's own memory.
+            joined = joined.clone()
     return joined.to(torch.float64).cpu().numpy()
 
 
@@ -169,6 +173,26 @@ class _Before:
     state: dict[str, Any]
     t: int
     """The number of this step, for a parameter with a gradient."""
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """The joined arrays of some parameters before and after a step that they have taken alike."""
+
+    options: dict[str, Any]
+    t: int
+    olds: Sequence[_Before]
+    param: Array
+    grad: Array
+    before: dict[str, Array]
+    """State by symbol, as far as it was there and is not the oracle's to say."""
+    after: dict[str, Array]
+    now: Array
+    """The parameter after the step."""
+
+
+_MOST_PENDING = 2**20
+"""Elements that may wait to be judged together."""
 
 
 class Lockstep:
@@ -230,6 +254,8 @@ class Lockstep:
         self._steps_of: dict[torch.Tensor, int] = {}
         self._jumped: set[torch.Tensor] = set()
         self._oracles: dict[tuple[tuple[str, Any], ...], Oracle] = {}
+        self._together = False
+        self._pending: list[_Numbers] = []
 
     @property
     def _arrays(self) -> dict[str, str]:
@@ -338,6 +364,37 @@ class Lockstep:
             for handle in handles:
                 handle.remove()
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[Record]:
+        """Judge the numbers of the steps that are taken meanwhile at the end of it, many at once: the sooner done.
+
+        What is judged and found is the same. The first step with a finding is the one that is told of, but the
+        optimizer has taken the others by then.
+
+        Example:
+            >>> import torch
+            >>> from radam.audit.subjects.radam import oracle
+            >>> p = torch.nn.Parameter(torch.ones(3))
+            >>> lockstep = Lockstep(torch.optim.RAdam([p], eps=1e-8), [{"eps": 1e-8, "strict": True}], oracle)
+            >>> with lockstep.together() as record:
+            ...     for _ in range(8):
+            ...         p.grad = torch.ones(3)
+            ...         _ = lockstep.step()
+            >>> record.judged
+            72
+        """
+        self._together = True
+        try:
+            yield self.record
+        except Discrepancy:
+            # Found at once, in something else than numbers: those of the steps before come first.
+            self._judge_pending()
+            raise
+        else:
+            self._judge_pending()
+        finally:
+            self._together, self._pending = False, []
+
     def _snapshot(self) -> list[_Before]:
         result = []
         for index, group in enumerate(self.optimizer.param_groups):
@@ -375,7 +432,13 @@ class Lockstep:
             now = frozenset(symbol for symbol, key in self._names.items() if stored.get(key) is not None)
             buckets.setdefault((old.group, old.t, old.param.dtype, frozenset(old.state), now), []).append(old)
         for (group, t, *_), olds in buckets.items():
-            self._judge_numbers(self.options[group], t, olds)
+            numbers = self._numbers(self.options[group], t, olds)
+            if self._together:
+                self._pending.append(numbers)
+            else:
+                self._judge_numbers(numbers)
+        if sum(one.param.size for one in self._pending) > _MOST_PENDING:
+            self._judge_pending()
 
     def _judge_untouched(self, old: _Before) -> None:
         if not same_bits(old.param.detach(), old.value):
@@ -426,69 +489,133 @@ class Lockstep:
                     old,
                 )
 
-    def _judge_numbers(self, options: Mapping[str, Any], t: int, olds: Sequence[_Before]) -> None:
-        __tracebackhide__ = True
-        arithmetic, storage = arithmetic_of(olds[0].param, self._narrow)
-        oracle = self._oracle(options)
+    def _numbers(self, options: Mapping[str, Any], t: int, olds: Sequence[_Before]) -> _Numbers:
+        """What there is to compare of parameters that have just been stepped."""
+        uniform = self._oracle(options).uniform
 
-        def tracked(vector: Array) -> Tracked:
-            return Tracked(vector, 0.0, arithmetic, self._k)
-
-        def numbers(symbol: str, states: Sequence[Mapping[str, Any]], key: str) -> Array | None:
+        def joined(symbol: str, states: Sequence[Mapping[str, Any]], key: str) -> Array | None:
             if any(state.get(key) is None for state in states):
                 return None
-            uniform = symbol in oracle.uniform
-            return all_flat([of_each(x[key], old.param, uniform) for x, old in zip(states, olds, strict=True)])
-
-        param = tracked(all_flat([old.value for old in olds]))
-        grad = tracked(all_flat([_converted(old) for old in olds]))
-        error = oracle.scalar_error(t, self._scalars)
-        oracle.scalars = self._scalars
-        oracle.scalar = lambda value, relative: scalar(value, relative, arithmetic, self._k)
+            return all_flat(
+                [of_each(x[key], old.param, symbol in uniform) for x, old in zip(states, olds, strict=True)]
+            )
 
         # What there is before the first step is the oracle's to say, where steps are counted.
         is_given = t > 1 or "t" not in self._names or all(old.param in self._jumped for old in olds)
-        vectors = {symbol: numbers(symbol, [old.state for old in olds], symbol) for symbol in self._arrays if is_given}
-        begin(oracle, param, {symbol: tracked(vector) for symbol, vector in vectors.items() if vector is not None})
-        oracle.t = t - 1
+        before = {symbol: joined(symbol, [old.state for old in olds], symbol) for symbol in self._arrays if is_given}
+        stored = [self.optimizer.state[old.param] for old in olds]
+        after = {symbol: joined(symbol, stored, key) for symbol, key in self._arrays.items()}
+        return _Numbers(
+            dict(options),
+            t,
+            olds,
+            all_flat([old.value for old in olds]),
+            all_flat([_converted(old) for old in olds]),
+            {symbol: array for symbol, array in before.items() if array is not None},
+            {symbol: array for symbol, array in after.items() if array is not None},
+            all_flat([old.param for old in olds]),
+        )
+
+    def _judge_numbers(self, numbers: _Numbers) -> None:
+        __tracebackhide__ = True
+        comparisons, missing = self._compared([numbers])
+        for symbol in missing:
+            old = numbers.olds[0]
+            self._find(f"state {self._names[symbol]!r} of {old.name} is missing", old)
+        self._note(numbers.olds, comparisons)
+
+    def _judge_pending(self) -> None:
+        """Judge the steps that wait for it: those of one program together, and one by one where anything is wrong."""
+        __tracebackhide__ = True
+        pending, self._pending = self._pending, []
+        alike: dict[Hashable, list[tuple[int, _Numbers, Program]]] = {}
+        for place, one in enumerate(pending):
+            oracle = self._oracle(one.options)
+            own = program(oracle, one.t, one.before)
+            arithmetic = arithmetic_of(one.olds[0].param, self._narrow)
+            key = (id(oracle), arithmetic, frozenset(one.before), frozenset(one.after), own.operations)
+            alike.setdefault(key, []).append((place, one, own))
+        doubtful: list[tuple[int, _Numbers]] = []
+        for entries in alike.values():
+            numbers = [one for _, one, _ in entries]
+            comparisons, missing = self._compared(numbers, [own.scalars for _, _, own in entries])
+            if missing or not all(comparison.passed for comparison in comparisons):
+                doubtful += [(place, one) for place, one, _ in entries]
+            else:
+                self._note([old for one in numbers for old in one.olds], comparisons)
+        for _, one in sorted(doubtful, key=itemgetter(0)):
+            self._judge_numbers(one)
+
+    def _note(self, olds: Sequence[_Before], comparisons: Sequence[Comparison]) -> None:
+        """Record comparisons of the parameters' joined arrays; find what is out of bounds."""
+        __tracebackhide__ = True
+        for comparison in comparisons:
+            old, index = _locate(olds, comparison.index)
+            comparison = replace(comparison, index=index)
+            self.record.add(comparison, f"{old.name}[{index}]", old.t)
+            if not comparison.passed:
+                self._find(f"{old.name}: {comparison}", old, comparison)
+
+    def _compared(
+        self, numbers: Sequence[_Numbers], scalars: Sequence[Sequence[tuple[float, float]]] = ()
+    ) -> tuple[list[Comparison], list[str]]:
+        """The arrays after the steps beside what the oracle makes of those before; and symbols that are missing there.
+
+        Args:
+            numbers: steps of one program.
+            scalars: of each of them, if there are several, what passes through the oracle's hook.
+        """
+        first = numbers[0]
+        arithmetic, storage = arithmetic_of(first.olds[0].param, self._narrow)
+        oracle = self._oracle(first.options)
+        sizes = [one.param.size for one in numbers]
+
+        def joined(arrays: Sequence[Array]) -> Array:
+            return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+        def tracked(arrays: Sequence[Array]) -> Tracked:
+            return Tracked(joined(arrays), 0.0, arithmetic, self._k)
+
+        columns = iter(zip(*scalars, strict=True))
+
+        def hook(value: float, relative_error: float) -> Tracked:
+            if not scalars:
+                return scalar(value, relative_error, arithmetic, self._k)
+            values, errors = np.repeat(np.transpose(next(columns)), sizes, axis=1)
+            return scalar(values, errors, arithmetic, self._k)
+
+        oracle.scalar = hook
+        param, grad = tracked([one.param for one in numbers]), tracked([one.grad for one in numbers])
+        given = {symbol: tracked([one.before[symbol] for one in numbers]) for symbol in first.before}
+        begin(oracle, param, given)
+        oracle.t = first.t - 1
         before = {symbol: getattr(oracle, symbol) for symbol in self._arrays}
         oracle.advance(param, grad)
         moved = {symbol for symbol, state in before.items() if getattr(oracle, symbol) is not state}
         oracle.m = with_lerp_room(oracle.m, before.get("m"))
-        stored = {}
+        comparisons = []
         for symbol, key in self._arrays.items():
             expected = getattr(oracle, symbol)
-            seen = numbers(symbol, [self.optimizer.state[old.param] for old in olds], key)
-            if seen is None and symbol in moved:
-                self._find(f"state {key!r} of {olds[0].name} is missing", olds[0])
-            stored[symbol] = expected if seen is None else tracked(seen)
-            if seen is not None and expected is not None:
-                self._judge_one(key, seen, expected, None, t, olds)
+            if symbol in first.after:
+                seen = tracked([one.after[symbol] for one in numbers])
+                if expected is not None:
+                    comparisons.append(compare(key, seen.value, expected))
+                setattr(oracle, symbol, seen)
 
-        oracle.t = t
-        for symbol, state in stored.items():
-            setattr(oracle, symbol, state)
+        oracle.t = first.t
         expected = oracle.apply(param, grad)
-        if not error.decided:
-            expected = Tracked(expected.value, np.inf, arithmetic, self._k)
-        seen = all_flat([old.param for old in olds])
-        self._judge_one("param", seen, expected, storage, t, olds)
-
-    def _judge_one(
-        self, quantity: str, seen: Array, expected: Tracked, storage: Precision | None, t: int, olds: Sequence[_Before]
-    ) -> None:
-        __tracebackhide__ = True
-        comparison = compare(quantity, seen, expected, storage)
-        old, index = _locate(olds, comparison.index)
-        comparison = replace(comparison, index=index)
-        self.record.add(comparison, f"{old.name}[{index}]", t)
-        if not comparison.passed:
-            self._find(f"{old.name}: {comparison}", old, comparison)
+        decided = [oracle.scalar_error(one.t, self._scalars).decided for one in numbers]
+        if not all(decided):
+            error = np.where(np.repeat(decided, sizes), expected.error, np.inf)
+            expected = Tracked(expected.value, error, arithmetic, self._k)
+        comparisons.append(compare("param", joined([one.now for one in numbers]), expected, storage))
+        return comparisons, [symbol for symbol in self._arrays if symbol in moved and symbol not in first.after]
 
     def _oracle(self, options: Mapping[str, Any]) -> Oracle:
         key = tuple(sorted(options.items()))
         if key not in self._oracles:
             self._oracles[key] = self._make_oracle(options)
+            self._oracles[key].scalars = self._scalars
         return self._oracles[key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import re
@@ -510,6 +511,144 @@ def test_an_empty_parameter_and_no_gradient_at_all() -> None:
         param.grad = None
     lockstep.step()
     assert lockstep.record.judged == 3 * 3
+
+
+# Many steps together
+
+
+def followed(*, together: bool, cls: type[radam.RAdam] = radam.RAdam, **changes: Any) -> Lockstep:
+    """Three parameters, the last of them two steps late, in two groups of options."""
+    dtype, keep_going, scalars = (changes.pop(name, None) for name in ("dtype", "keep_going", "scalars"))
+    options = [{**OPTIONS, **changes}, {**OPTIONS, "lr": 0.03, "weight_decay": 0.1, **changes}]
+    first, second = parameters(dtype or torch.float64)
+    late = torch.nn.Parameter(torch.full((2, 2), 0.5, dtype=dtype or torch.float64))
+    groups = [{"params": [first], **options[0]}, {"params": [second, late], **options[1]}]
+    more = {"keep_going": bool(keep_going), "scalars": scalars or "textbook"}
+    lockstep = Lockstep(cls(groups), options, oracle, **more)
+    with lockstep.together() if together else contextlib.nullcontext():
+        for step in range(STEPS):
+            give_gradients([first, second, late], step)
+            late.grad = late.grad if step >= 2 else None
+            lockstep.step()
+    return lockstep
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize(
+    "changes", [{}, {"amsgrad": True}, {"scalars": "exact"}, {"betas": (0.9, 1 - 1e-12), "threshold": 4.0}], ids=str
+)
+def test_together_the_same_is_judged(changes: dict[str, Any], dtype: torch.dtype) -> None:
+    apart, together = (followed(together=each, dtype=dtype, **changes).record for each in (False, True))
+    assert together.steps == apart.steps == STEPS
+    assert list(together.tallies) == list(apart.tallies)
+    for quantity, tally in together.tallies.items():
+        other = apart.tallies[quantity]
+        assert (tally.judged, tally.unjudged, tally.ulp) == (other.judged, other.unjudged, other.ulp)
+        assert tally.worst is not None
+        assert other.worst is not None
+        assert tally.worst.worst == other.worst.worst
+    assert together.judged > 100
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        scaled("exp_avg", 1.01),
+        scaled("exp_avg_sq", 1.01),
+        lambda optimizer, param, state: param.data.mul_(1.01),
+        lambda optimizer, param, state: param.grad.mul_(2.0),
+        lambda optimizer, param, state: state.update(step=3),
+        lambda optimizer, param, state: state.pop("exp_avg_sq"),
+    ],
+    ids=["m", "v", "param", "grad", "step", "missing"],
+)
+def test_together_the_same_is_found(spoil: Spoil) -> None:
+    messages = []
+    for together in (False, True):
+        with pytest.raises(Discrepancy) as error:
+            followed(together=together, cls=wrong(spoil))
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+def test_together_every_finding_is_collected() -> None:
+    cls = wrong(scaled("exp_avg", 1.01), at=4)
+    apart, together = (followed(together=each, cls=cls, keep_going=True).record.findings for each in (False, True))
+    assert sorted(together) == sorted(apart)
+    assert together
+
+
+def test_together_the_first_wrong_step_is_told_of() -> None:
+    """Numbers that wait come before a step count that is looked at at once."""
+
+    def spoil(optimizer: Any, param: torch.Tensor, state: dict[str, Any]) -> None:
+        if state["step"] == 4:
+            param.data.mul_(1.01)
+        state["step"] += state["step"] == 7
+
+    class Wrong(radam.RAdam):
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
+            with torch.no_grad():
+                param = self.param_groups[0]["params"][0]
+                spoil(self, param, self.state[param])
+            return loss
+
+    with pytest.raises(Discrepancy, match=r"param\[.*step 4\]"):
+        followed(together=True, cls=Wrong)
+
+
+def test_together_nothing_is_left_when_the_caller_fails() -> None:
+    """The first step, which is wrong, is not judged any more; those after it are, each at once."""
+    params = parameters()
+    lockstep = Lockstep(wrong(scaled("exp_avg", 1.01), at=1)(params, **OPTIONS), [OPTIONS], oracle)
+
+    def fail() -> None:
+        with lockstep.together():
+            give_gradients(params, 0)
+            lockstep.step()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert lockstep.record.judged == 0
+    assert drive(lockstep, params, 2).record.judged > 0
+
+
+class _OfPlainNumbers(Recurrence):
+    """Its step size is computed from t and goes through no hook, as the protocol asks."""
+
+    def apply(self, param: Any, grad: Any) -> Any:
+        return param - (0.1 / self.t) * grad
+
+
+class _OfTruth(Recurrence):
+    """Looks at what it is given."""
+
+    def apply(self, param: Any, grad: Any) -> Any:
+        if hasattr(param, "value"):
+            return param - 0.1 * grad
+        raise TypeError("there are no numbers")
+
+
+@pytest.mark.parametrize("cls", [_OfPlainNumbers, _OfTruth])
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_together_an_oracle_may_be_one_that_cannot_be(cls: type[Recurrence], factor: float) -> None:
+    class Descent(torch.optim.Optimizer):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            for param in self.param_groups[0]["params"]:
+                t = self.state[param]["step"] = self.state[param].get("step", 0) + 1
+                size = 0.1 / t if cls is _OfPlainNumbers else 0.1
+                param.data.sub_(param.grad, alpha=size * (factor if t == 5 else 1.0))
+
+    params = parameters(torch.float64)
+    lockstep = Lockstep(Descent(params, {}), [{}], lambda options: cls(), state={"t": "step"})
+    expected = contextlib.nullcontext() if factor == 1 else pytest.raises(Discrepancy, match="step 5")
+    with expected, lockstep.together():
+        for step in range(STEPS):
+            give_gradients(params, step)
+            lockstep.step()
+    assert lockstep.record.judged > 0
 
 
 # The helpers

@@ -85,10 +85,11 @@ def in_lockstep(case: dict[str, Any]) -> None:
     """By this suite: parameter, both moments, gradient and count of each tensor, each step within its own bound."""
     rng, params, options = _start(case)
     lockstep = Lockstep(radam.RAdam(params, **options), [options], oracle, scalars="exact")
-    for _ in range(STEPS):
-        for param in params:
-            param.grad = torch.from_numpy(rng.standard_normal(param.shape))
-        lockstep.step()
+    with lockstep.together():
+        for _ in range(STEPS):
+            for param in params:
+                param.grad = torch.from_numpy(rng.standard_normal(param.shape))
+            lockstep.step()
 
 
 def pairs_a_second(check: Callable[[dict[str, Any]], None], seed: int) -> float:

@@ -100,9 +100,10 @@ def start(
 
 def run(lockstep: Lockstep, steps: int, seed: int = 0, scale: float = 1.0) -> None:
     """Take judged steps, each on new gradients."""
-    for step in range(steps):
-        set_gradients(params_of(lockstep.optimizer), 101 * seed + step, scale)
-        lockstep.step()
+    with lockstep.together():
+        for step in range(steps):
+            set_gradients(params_of(lockstep.optimizer), 101 * seed + step, scale)
+            lockstep.step()
 
 
 def assert_judged(lockstep: Lockstep) -> None:

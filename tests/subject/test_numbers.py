@@ -69,15 +69,16 @@ def drive(subject: Subject, case: Case, device: torch.device, **more: Any) -> Lo
     flat = [param for group in parameters for param in group]
     gradients = case.gradients(parameters)
     first = first_adaptive_steps(case)
-    for step in range(max([8, *(t + 2 for t in first if t is not None and t <= NEAR)])):
-        for param, gradient in zip(flat, next(gradients), strict=True):
-            param.grad = gradient if gradient is None else gradient.to(device)
-        lockstep.step()
-        if step == 2:
-            for params, t in zip(parameters, first, strict=True):
-                for param in params:
-                    if t is not None and t > NEAR and lockstep.steps_of(param) > 0:
-                        lockstep.jump(param, t - 3)
+    with lockstep.together():
+        for step in range(max([8, *(t + 2 for t in first if t is not None and t <= NEAR)])):
+            for param, gradient in zip(flat, next(gradients), strict=True):
+                param.grad = gradient if gradient is None else gradient.to(device)
+            lockstep.step()
+            if step == 2:
+                for params, t in zip(parameters, first, strict=True):
+                    for param in params:
+                        if t is not None and t > NEAR and lockstep.steps_of(param) > 0:
+                            lockstep.jump(param, t - 3)
     TALLY.add(lockstep.record)
     return lockstep
 
