@@ -62,7 +62,7 @@ def _apply(step: Step, slot: Slot, group: dict[str, Any], decay: WeightDecayFunc
     exp_avg.mul_(beta1).add_(grad, alpha=1 - beta1)
 
     if step.kind is Kind.ADAPTIVE:
-        root = exp_avg_sq.sqrt()
+        root = _root(exp_avg_sq) if differentiable else exp_avg_sq.sqrt()
         # Autograd keeps the root for its derivative.
         denominator = root + step.eps if differentiable else root.add_(step.eps)
         if isinstance(step.size, torch.Tensor):
@@ -76,3 +76,13 @@ def _apply(step: Step, slot: Slot, group: dict[str, Any], decay: WeightDecayFunc
             work.add_(exp_avg, alpha=-representable(step.size, work.dtype))
     if param.dtype != dtype:
         param.copy_(torch.view_as_complex(work) if param.is_complex() else work)
+
+
+def _root(exp_avg_sq: torch.Tensor) -> torch.Tensor:
+    """The square root, for autograd with the derivative 0 at 0 in place of infinity.
+
+    Of a gradient that has always been 0, m / (sqrt(v) + eps) has the derivative (1 - beta1) / eps: sqrt(v) is |g| times
+    a number there, and has none that counts.
+    """
+    is_zero = exp_avg_sq == 0
+    return torch.where(is_zero, 0.0, torch.where(is_zero, 1.0, exp_avg_sq).sqrt())

@@ -412,6 +412,27 @@ def test_a_learning_rate_to_be_differentiated_makes_the_same_steps(cls: Any, opt
     assert torch.allclose(*results, rtol=0.0, atol=9 * 8 * 4 * 2.0**-53)
 
 
+@pytest.mark.parametrize("cls", [radam.RAdam, radam.Adam])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_the_derivative_where_the_gradient_is_zero(cls: Any, amsgrad: bool) -> None:
+    """It is (1 - beta1) / eps times the step's size, where the square root alone has none; torch's Adam gives NaN."""
+
+    def stepped(lr: float, *grads: torch.Tensor) -> torch.Tensor:
+        param = torch.tensor([1.0, 2.0], dtype=torch.float64)
+        optimizer = cls([param], lr=lr, betas=(0.5, 0.9), eps=0.25, amsgrad=amsgrad, differentiable=True)
+        for grad in (torch.zeros(2, dtype=torch.float64),) * 4 + grads:
+            param.grad = grad
+            optimizer.step()
+        return param
+
+    grads = [torch.tensor([0.0, value], dtype=torch.float64, requires_grad=True) for value in (0.5, -1.5)]
+    assert torch.autograd.gradcheck(lambda *grads: stepped(0.1, *grads), grads)
+    (derivative,) = torch.autograd.grad(stepped(0.1, *grads)[0], grads[1])
+    optimizer = cls([torch.nn.Parameter(torch.zeros(1))], lr=0.1, betas=(0.5, 0.9), eps=0.25)
+    step = optimizer.schedule(6, optimizer.param_groups[0])
+    assert derivative.tolist() == pytest.approx([-step.size * 0.5 / step.eps, 0.0], rel=1e-12)
+
+
 def test_without_differentiable_nothing_is_recorded() -> None:
     lr = torch.tensor(0.1, requires_grad=True)
     param = parameter()

@@ -145,6 +145,17 @@ def derivatives_by_number(module: Module) -> Observation:
     return {"by start": torch.autograd.grad(p.sum(), start)[0]}
 
 
+def derivatives_at_zero(module: Module) -> Observation:
+    """The derivative by a gradient of which an element has always been zero."""
+    p = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    last = torch.tensor([0.0, 2.0], dtype=torch.float64, requires_grad=True)
+    optimizer = module.RAdam([p], lr=0.1, betas=(0.9, 0.9), eps=1e-3, differentiable=True)
+    for t in range(1, 9):
+        p.grad = torch.tensor([0.0, 1.0 + t], dtype=torch.float64) if t < 8 else last
+        optimizer.step()
+    return {"by the gradient": torch.autograd.grad(p.sum(), last)[0]}
+
+
 def negative_view(**hyper: Any) -> Scenario:
     """A parameter that is a view of the negative of a tensor."""
 
@@ -242,7 +253,7 @@ L_GRAD = "grad = as_real(grad.to(dtype).resolve_conj())"
 L_V = "exp_avg_sq.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)"
 L_MAXIMUM = "exp_avg_sq = torch.maximum(largest, exp_avg_sq, out=None if differentiable else largest)"
 L_M = "exp_avg.mul_(beta1).add_(grad, alpha=1 - beta1)"
-L_ROOT = "root = exp_avg_sq.sqrt()"
+L_ROOT = "root = _root(exp_avg_sq) if differentiable else exp_avg_sq.sqrt()"
 L_DENOMINATOR = "denominator = root + step.eps if differentiable else root.add_(step.eps)"
 L_ADAPT = "work.addcdiv_(exp_avg, denominator, value=-representable(step.size, work.dtype))"
 L_SGD = "work.add_(exp_avg, alpha=-representable(step.size, work.dtype))"
@@ -348,6 +359,12 @@ loop(
     "With differentiable=True the root of v is taken for a constant.",
     derivatives,
     (L_ROOT, "root = exp_avg_sq.detach().sqrt() if differentiable else exp_avg_sq.sqrt()"),
+)
+loop(
+    "in_loop_root_without_derivative_at_zero",
+    "With differentiable=True the derivative by a gradient that has always been 0 is NaN.",
+    derivatives_at_zero,
+    (L_ROOT, "root = exp_avg_sq.sqrt()"),
 )
 loop(
     "in_loop_lr_detached",
