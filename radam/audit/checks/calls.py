@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from radam.audit.run import SHAPES, Run, betas_of
 calls = Group("Calls")
 together = Group("With schedulers and loss scaling")
 
+FAR = 300
+"""Steps from which bfloat16 cannot count on."""
 SCHEDULERS = {
     "LambdaLR": "LambdaLR({}, lambda t: 0.9 ** t)",
     "MultiplicativeLR": "MultiplicativeLR({}, lambda t: 0.9)",
@@ -118,27 +120,54 @@ def check_determinism(run: Run) -> None:
 
 @calls.check("dtype", examples=0.05)
 def check_default_dtype(run: Run) -> None:
-    """torch.set_default_dtype plays no part in the numbers of a step."""
+    """torch.set_default_dtype plays no part in the numbers of a step, nor in how far steps are counted."""
     values = [run.numbers((3,)), run.numbers((2, 2))]
     options = run.hyperparameters()
     before = torch.get_default_dtype()
     default = run.draw(st.sampled_from((torch.float64, torch.float16)), "default dtype")
-    run.make(values, options)
     try:
-        run.script.do(f"torch.set_default_dtype({default})")
-        run.make(values, options, name="other")
-        for _ in range(7):
-            run.script.do(f"torch.set_default_dtype({before})")
-            gradients = [run.gradient(param.shape) for param in run.params()]
-            run.give(gradients)
-            run.step()
-            run.give(gradients, "other_params")
-            run.script.do(f"torch.set_default_dtype({default})\nother.step()")
-            for i in range(2):
-                run.same(f"other_params[{i}]", f"params[{i}]", f"param {i} where the default dtype is {default}")
+        _drive_under(run, before, default, values, options)
+        # It cannot count beyond 256.
+        _drive_under(run, before, torch.bfloat16, values, options)
     finally:
         torch.set_default_dtype(before)
         run.script.tell(f"torch.set_default_dtype({before})")
+
+
+def _drive_under(
+    run: Run, before: torch.dtype, default: torch.dtype, values: Sequence[torch.Tensor], options: Mapping[str, Any]
+) -> None:
+    """Step an optimizer, and another under another default dtype: parameters and counts must be the same."""
+    run.make(values, options)
+    run.script.do(f"torch.set_default_dtype({default})")
+    run.make(values, options, name="other")
+    name = run.subject.state.get("t")
+    for step in range(9):
+        counted = name is not None and all(name in run.optimizer().state[param] for param in run.params())
+        if step == 7 and counted:
+            run.script.do(
+                "for each, own in ((optimizer, params), (other, other_params)):\n"
+                "    for param in own:\n"
+                f"        count = each.state[param][{name!r}]\n"
+                f"        each.state[param][{name!r}] = (\n"
+                f"            torch.full_like(count, {FAR}) if isinstance(count, torch.Tensor) else {FAR}\n"
+                "        )"
+            )
+        run.script.do(f"torch.set_default_dtype({before})")
+        gradients = [run.gradient(param.shape) for param in run.params()]
+        run.give(gradients)
+        run.step()
+        run.give(gradients, "other_params")
+        run.script.do(f"torch.set_default_dtype({default})\nother.step()")
+        for i in range(2):
+            what = f"of param {i} where the default dtype is {default}"
+            if counted:
+                seen, expected = (
+                    f"float({own}[{i}]][{name!r}])" for own in ("other.state[other_params", "optimizer.state[params")
+                )
+                run.same(seen, expected, f"{name} {what}")
+            run.same(f"other_params[{i}]", f"params[{i}]", what.removeprefix("of "))
+    run.script.do(f"torch.set_default_dtype({before})")
 
 
 @calls.check(examples=0.05)

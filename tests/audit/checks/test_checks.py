@@ -29,6 +29,7 @@ from tests.audit.checks.wrong import (
     BeginsALeftOutStep,
     CorrectionsBySteps,
     CorrectsByTheConstructorsBetas,
+    CountsByDefault,
     CountsForAll,
     KeepsAResidue,
     KeepsASet,
@@ -237,6 +238,7 @@ def test_a_group_that_is_added_has_options_of_its_own() -> None:
     ("wrong", "name", "reason"),
     [
         (TheLastOfHalfPrecision, "every_element_of_a_large_tensor", r"a long tensor .*: param\[\d+\] = .*, bfloat16, "),
+        (CountsByDefault, "default_dtype", r"step of param 0 where the default dtype is torch.bfloat16 = 300\.0, "),
         (BeginsALeftOutStep, "grad_scaler", r"param \d with a GradScaler = \[+nan, "),
         (CorrectsByTheConstructorsBetas, "state_dict_wins_over_the_constructor", "after loading over other options "),
     ],

@@ -870,6 +870,14 @@ class ZerosByDefault(Plain):
         return torch.zeros(param.shape, dtype=torch.complex64 if param.is_complex() else None)
 
 
+class CountsByDefault(Plain):
+    """The step count has torch's default dtype: bfloat16 cannot count beyond 256."""
+
+    def begun(self, param: Tensor, group: Options) -> State:
+        self.state[param].setdefault("step", torch.tensor(0.0))
+        return super().begun(param, group)
+
+
 class StepOfTheInstance(Plain):
     """The step is put on the instance, past the hooks of the class."""
 
