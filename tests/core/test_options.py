@@ -313,6 +313,18 @@ def test_a_tensor_lr_stays_the_users_tensor_and_is_never_written_to(lr: torch.Te
     assert torch.equal(a, b)
 
 
+def test_a_tensor_lr_is_looked_at_in_each_step() -> None:
+    """It may have changed and be the same object."""
+    lr, param = torch.tensor(0.5), parameter()
+    optimizer = radam.RAdam([param], lr=lr)
+    run(optimizer, 7)
+    lr.neg_()
+    before = param.detach().clone()
+    with pytest.raises(ValueError, match=r"lr must be .* \(parameter group 0\)"):
+        optimizer.step()
+    assert torch.equal(param, before)
+
+
 # Engine switches
 
 

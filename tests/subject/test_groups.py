@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -255,6 +256,19 @@ def test_a_group_that_skips_steps(subject: Subject, family: Family) -> None:
         for param in run_without:
             param.grad = None
         lockstep.step()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_group_without_parameters(subject: Subject, family: Family, place: int) -> None:
+    """As helpers make it that find nothing for a group; it is kept by copies and loads."""
+    groups = [[parameter((3,)), parameter((2,))]]
+    groups.insert(place, [])
+    lockstep = start(subject, family, groups, BASE, [{}, {"lr": 0.3}])
+    run(lockstep, 7)
+    assert_judged(lockstep)
+    lockstep.follow(copy.deepcopy(lockstep.optimizer))
+    lockstep.optimizer.load_state_dict(lockstep.optimizer.state_dict())
+    run(lockstep, 2)
 
 
 def test_two_parameters_apart_by_a_round_number_of_steps(subject: Subject, family: Family) -> None:

@@ -263,14 +263,19 @@ def check_complex_is_pairs_of_reals(run: Run) -> None:
 
 @invariances.check("implementation", needs=("independent",), examples=0.1, compiled=False)
 def check_mixed_dtypes_are_separate_optimizers(run: Run) -> None:
-    """Parameters of several dtypes in one group are stepped as by an optimizer each, bit for bit."""
-    dtypes = [dtype for dtype in (torch.float32, torch.float64, torch.bfloat16) if _takes(run, dtype)]
+    """Parameters of several dtypes in one group are stepped as by an optimizer each, bit for bit, after a load too."""
+    drawn = run.draw(st.permutations((torch.float32, torch.float64, torch.bfloat16)), "dtypes")
+    dtypes = [dtype for dtype in drawn if _takes(run, dtype)]
     values = [run.numbers((3,), dtype=dtype) for dtype in dtypes]
     options = run.hyperparameters()
     run.make(values, options)
     for i, value in enumerate(values):
         run.make([value], options, name=f"alone{i}")
-    for _ in range(ACROSS):
+    every = ", ".join(["optimizer", *(f"alone{i}" for i in range(len(values)))])
+    loading = run.draw(st.integers(1, ACROSS - 1), "steps before the load")
+    for step in range(ACROSS):
+        if step == loading:
+            run.script.do(f"for each in ({every}):\n    each.load_state_dict(copy.deepcopy(each.state_dict()))")
         gradients = [run.numbers(value.shape, dtype=value.dtype) for value in values]
         run.give(gradients)
         run.step()

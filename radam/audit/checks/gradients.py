@@ -343,11 +343,11 @@ def check_version_counters_move(run: Run) -> None:
 
 @tensors.check("dtype", "implementation", needs=("independent",), examples=0.05, compiled=False)
 def check_empty_and_scalar_parameters(run: Run) -> None:
-    """Parameters without elements and without dimensions are stepped beside others."""
+    """Parameters without elements and without dimensions are stepped beside others, and beside a group without any."""
     values = [run.numbers((0,)), run.numbers((3,)), run.numbers(()), run.numbers((2, 0))]
     options = run.hyperparameters()
     run.make(values[1:2], options)
-    run.make(values, options, name="other")
+    run.make(values, options, groups=[(range(4), {}), ((), {})], name="other")
     run.script.do("filled = other_params[1:2]")
     for _ in range(4):
         gradient = run.gradient((3,))
