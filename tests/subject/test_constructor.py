@@ -334,16 +334,17 @@ def test_parameters_of_several_dtypes(subject: Subject, family: Family) -> None:
         assert param.dtype == dtype, f"the parameter is {param.dtype}, but should be {dtype}"
 
 
-def test_a_tensor_lr(subject: Subject, family: Family) -> None:
-    """Read at each step, never written to."""
-    lr = torch.tensor(0.125, dtype=torch.float64)
+@pytest.mark.parametrize("shape", [(), (1,)], ids=str)
+def test_a_tensor_lr(subject: Subject, family: Family, shape: tuple[int, ...]) -> None:
+    """Read at each step, never written to; one element may have a dimension, as in torch."""
+    lr = torch.full(shape, 0.125, dtype=torch.float64)
     params = [parameter((4,)), parameter((2,), torch.float32), parameter((3,), torch.bfloat16)]
     optimizer = family.build(params, {"lr": lr, "weight_decay": 0.1})
     lockstep = follow(subject, optimizer, [{"lr": 0.125, "weight_decay": 0.1}])
     run(lockstep, 7)
     assert lr.item() == 0.125, f"lr = {lr}, but should stay 0.125"
     group = optimizer.param_groups[0]
-    lr = group["lr"] = torch.tensor(0.25)
+    lr = group["lr"] = torch.full(shape, 0.25)
     lockstep.options[0]["lr"] = 0.25
     run(lockstep, 3, 1)
     lr.fill_(0.0625)
