@@ -166,9 +166,10 @@ def scalar(value: float | Array, relative_error: float | Array, precision: Preci
     The scalar's error is what its float64 formula may have made: it is not multiplied by k. An array is one scalar for
     each element.
     """
-    magnitude = np.abs(value)
-    rounding = np.where(magnitude == 0, 0.0, k * precision.unit_roundoff * magnitude + precision.smallest_subnormal)
-    return Tracked(value, relative_error * magnitude + rounding, precision, k)
+    with np.errstate(all="ignore"):
+        magnitude = np.abs(value)
+        rounding = np.where(magnitude == 0, 0.0, k * precision.unit_roundoff * magnitude + precision.smallest_subnormal)
+        return Tracked(value, relative_error * magnitude + rounding, precision, k)
 
 
 def with_lerp_room(average: Any, before: Any) -> Any:

@@ -212,6 +212,7 @@ class Run:
         if implementation == "compiled":
             self._compile(optimizer)
         if not name:
+            self.steps = 0
             self.options = dict(options)
             self.own = [{**options, **extra} for _, extra in groups] or [dict(options)]
 

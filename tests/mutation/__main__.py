@@ -21,7 +21,17 @@ from radam.audit.auditing import versions
 from tests.mutation import tables
 from tests.mutation.catalogue import BY_NAME, MUTANTS
 from tests.mutation.forking import Done, each_in_a_process
-from tests.mutation.judging import RIGHT, Verdict, by_audit, by_suite, ordered_tests, read, subject_of, verdict
+from tests.mutation.judging import (
+    BY_CHECKS_ALONE,
+    RIGHT,
+    Verdict,
+    by_audit,
+    by_suite,
+    ordered_tests,
+    read,
+    subject_of,
+    verdict,
+)
 from tests.mutation.mutant import LIKE
 
 SCHEMA = 1
@@ -36,7 +46,8 @@ def misjudged(one: Verdict) -> str:
         return f"is right, but was accused by {found.by}: {found.reason}" if found else ""
     if not one.found:
         return "survived"
-    return "" if "suite" not in one.asked or one.suite else "survived pytest --subject"
+    by_tests = "suite" not in one.asked or one.suite or one.name in BY_CHECKS_ALONE
+    return "" if by_tests else "survived pytest --subject"
 
 
 def describe(one: Verdict) -> str:

@@ -80,6 +80,11 @@ class Verdict:
         return any((self.audit, self.suite, self.own))
 
 
+BY_CHECKS_ALONE = {
+    "old_file_without_maximize": "A RAdam need not fill in what an older file lacks; a check sees if it does.",
+}
+"""Mutants of a RAdam that its tests need not find, and why."""
+
 CHECKS_ABOUT = {
     "plumbing": "Invariances",
     "maximize": "Invariances",
