@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -264,15 +264,19 @@ def check_complex_is_pairs_of_reals(run: Run) -> None:
 @invariances.check("implementation", needs=("independent",), examples=0.1, compiled=False)
 def check_mixed_dtypes_are_separate_optimizers(run: Run) -> None:
     """Parameters of several dtypes in one group are stepped as by an optimizer each, bit for bit, after a load too."""
-    drawn = run.draw(st.permutations((torch.float32, torch.float64, torch.bfloat16)), "dtypes")
-    dtypes = [dtype for dtype in drawn if _takes(run, dtype)]
-    values = [run.numbers((3,), dtype=dtype) for dtype in dtypes]
+    taken = [dtype for dtype in (torch.bfloat16, torch.float64, torch.float32) if _takes(run, dtype)]
     options = run.hyperparameters()
+    loading = run.draw(st.integers(1, ACROSS - 1), "steps before the load")
+    for dtypes in (taken, taken[::-1]):
+        _beside_other_dtypes(run, dtypes, options, loading)
+
+
+def _beside_other_dtypes(run: Run, dtypes: Sequence[torch.dtype], options: Mapping[str, Any], loading: int) -> None:
+    values = [run.numbers((3,), dtype=dtype) for dtype in dtypes]
     run.make(values, options)
     for i, value in enumerate(values):
         run.make([value], options, name=f"alone{i}")
     every = ", ".join(["optimizer", *(f"alone{i}" for i in range(len(values)))])
-    loading = run.draw(st.integers(1, ACROSS - 1), "steps before the load")
     for step in range(ACROSS):
         if step == loading:
             run.script.do(f"for each in ({every}):\n    each.load_state_dict(copy.deepcopy(each.state_dict()))")
