@@ -243,6 +243,9 @@ def _is_left_out(name: str, node: Any) -> bool:
         condition = node.children[2 if node.type == "test" else 1]
         if condition.type in ("comparison", "not_test"):
             return True
+    # zip's `strict` is an assertion: where lengths are the same, as they are, it does nothing.
+    if node.parent.type == "argument" and node.parent.children[0].get_code().strip() == "strict":
+        return True
     # The mark of keyword-only parameters, which is no operator.
     if node.type == "operator" and node.parent.type == "parameters":
         return True
