@@ -495,3 +495,25 @@ def test_what_a_decay_of_ones_own_does_and_returns_is_used(build: Any, dtype: to
         if isinstance(other, torch.Tensor):
             # Nine steps of a few roundings each; a gradient of twice the size would double m.
             assert torch.allclose(one, other, rtol=64 * torch.finfo(other.dtype).eps, atol=0)
+
+
+class Shapes:
+    """A decay of one's own that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.Size] = []
+
+    def defaults(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, param: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> torch.Tensor:
+        self.seen.append(param.shape)
+        return grad
+
+
+def test_what_a_decay_of_ones_own_is_given_is_the_whole_parameter() -> None:
+    """Of any size, where the kernel takes others by parts."""
+    decay, param = Shapes(), torch.nn.Parameter(torch.ones(3, 2**18))
+    optimizer = radam.RAdam([param], weight_decay=decay, capturable=True)
+    run(optimizer, 2)
+    assert decay.seen == [param.shape] * 2

@@ -56,6 +56,32 @@ def test_more_modules_can_be_left_out() -> None:
     assert "head.weight" not in [*decaying, *others]
 
 
+@pytest.mark.parametrize("norm", [torch.nn.LayerNorm, torch.nn.RMSNorm])
+def test_a_norm_of_several_dimensions_does_not_decay(norm: type[torch.nn.Module]) -> None:
+    (group,) = decay_groups(norm((2, 3)), 0.1)
+    assert group["weight_decay"] == 0.0
+
+
+def test_what_stands_within_a_norm_decays() -> None:
+    """It is the norm's own parameters that do not."""
+
+    class Gated(torch.nn.LayerNorm):
+        def __init__(self) -> None:
+            super().__init__(3)
+            self.gate = torch.nn.Linear(3, 3)
+
+    decaying, others = names(decay_groups(torch.nn.Sequential(Gated()), 0.1))
+    assert decaying == ["0.gate.weight"]
+    assert others == ["0.weight", "0.bias", "0.gate.bias"]
+
+
+def test_kernels_of_convolutions_decay() -> None:
+    """Whatever the number of their dimensions."""
+    decaying, others = names(decay_groups(torch.nn.Sequential(torch.nn.Conv1d(2, 2, 3), torch.nn.Conv2d(2, 2, 3)), 0.1))
+    assert decaying == ["0.weight", "1.weight"]
+    assert others == ["0.bias", "1.bias"]
+
+
 def test_a_group_that_would_be_empty_is_left_out() -> None:
     (group,) = decay_groups(torch.nn.LayerNorm(3), 0.1)
     assert group["weight_decay"] == 0.0

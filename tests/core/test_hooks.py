@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -112,3 +113,12 @@ def test_without_what_is_private_to_torch_its_own_wrapper_serves(monkeypatch: py
     monkeypatch.setattr(torch.optim.Optimizer, "profile_hook_step", staticmethod(wrapped))
     assert hooks.around(len) is len
     assert calls == [len]
+
+
+@pytest.mark.parametrize("cls", [radam.RAdam, radam.Adam])
+def test_what_is_around_a_step_keeps_its_name_and_signature(cls: Any) -> None:
+    """As help() and editors show them, after the first optimizer of a class has been made."""
+    cls([parameter()])
+    assert cls.step.__name__ == "step"
+    assert cls.step.__doc__.startswith("Take one step.")
+    assert list(inspect.signature(cls.step).parameters) == ["self", "closure"]

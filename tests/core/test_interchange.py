@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import radam
-from radam import WeightDecay
+from radam import WeightDecay, interchange
 from radam.audit.bounds import Tracked, compare, scalar
 from radam.audit.lockstep import arithmetic_of, flat
 from radam.audit.subjects.radam import adam_oracle, oracle
@@ -325,3 +325,20 @@ def test_of_other_shapes_or_numbers_nothing_is_taken(theirs: Any) -> None:
         with pytest.raises(ValueError, match=message):
             ours.load_state_dict(their.state_dict())
         assert snapshot(ours) == before
+
+
+@pytest.mark.parametrize(
+    ("group", "expected"),
+    [
+        ({"lr": 0.1, "amsgrad": False, "capturable": False}, True),
+        ({"lr": 0.1, "amsgrad": False}, False),
+        ({"lr": 0.1, "capturable": False}, False),
+        ({"lr": 0.1}, False),
+        ({"lr": 0.1, "amsgrad": False, "capturable": False, "optimized_update": True}, False),
+        ({"lr": 0.1, "optimized_update": True}, False),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else None,
+)
+def test_groups_of_torchs_adam_are_told_by_their_options(group: dict[str, Any], expected: bool) -> None:
+    """labml's Adam has no capturable, SGD no amsgrad, and radam says where it adds eps."""
+    assert interchange.is_of_torchs_adam(group) == expected

@@ -94,6 +94,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
         *_KERNELS[:2],
         *_core(_ON_THE_DEVICE, "capturable::every_configuration_in_lock_step", "work"),
         *_core("capturable::what_a_decay_of_ones_own_does_and_returns_is_used"),
+        *_core("capturable::what_a_decay_of_ones_own_is_given_is_the_whole_parameter"),
     ),
     "radam/kernels/foreach.py": _KERNELS,
     "radam/kernels/fused.py": _core("fused", "dispatch", "wrong_kernels::what_is_there_passes"),
