@@ -172,7 +172,7 @@ def _try(device: torch.device, dtype: torch.dtype, *, amsgrad: bool) -> None:
         (torch._fused_adamw_, 0.5, False),
     ):
         works = [
-            Work._make([*(torch.full((n,), x, dtype=dtype, device=device) for x in (2.0, 4.0, 1.0, 16.0, 9.0)), 0])
+            Work._make([*(torch.full((n,), x, dtype=dtype, device=device) for x in (2.0, 4.0, 3.0, 6.0, 9.0)), 0])
             for n in (1, 67)
         ]
         scalars = {
@@ -191,7 +191,7 @@ def _try(device: torch.device, dtype: torch.dtype, *, amsgrad: bool) -> None:
             p *= 1 - size * decay
         else:
             grad += decay * p
-        m, v = beta1 * 1.0 + (1 - beta1) * grad, beta2 * 16.0 + (1 - beta2) * grad * grad
+        m, v = beta1 * 3.0 + (1 - beta1) * grad, beta2 * 6.0 + (1 - beta2) * grad * grad
         s = max(v, 9.0) if amsgrad else v
         p -= size * m / (math.sqrt(s) + eps)
         for work in works:

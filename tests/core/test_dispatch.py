@@ -229,6 +229,40 @@ def test_the_decoupled_kernel_is_tried_too(monkeypatch: pytest.MonkeyPatch) -> N
     assert "no fused Adam kernel" in str(fused.problem("cpu"))
 
 
+WRONG_WHERE: dict[str, Callable[[dict[str, Any], torch.dtype], bool]] = {
+    "amsgrad": lambda options, dtype: options["amsgrad"],
+    "no amsgrad": lambda options, dtype: not options["amsgrad"],
+    "maximize": lambda options, dtype: options["maximize"],
+    "no maximize": lambda options, dtype: not options["maximize"],
+    "L2": lambda options, dtype: options["weight_decay"] != 0,
+    "no L2": lambda options, dtype: options["weight_decay"] == 0,
+    "float32": lambda options, dtype: dtype == torch.float32,
+    "float64": lambda options, dtype: dtype == torch.float64,
+}
+
+
+@pytest.mark.usefixtures("fresh_trial")
+@pytest.mark.parametrize("what", ["params", "grads", "exp_avgs", "exp_avg_sqs", "largest"])
+@pytest.mark.parametrize("element", [0, 66])
+@pytest.mark.parametrize("where", WRONG_WHERE)
+def test_a_kernel_that_is_wrong_in_some_steps_is_refused(
+    where: str, element: int, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any one element of any tensor, by a unit of the fourth digit."""
+    names = ("params", "grads", "exp_avgs", "exp_avg_sqs", "largest")
+
+    def kernel(*lists: Any, **options: Any) -> None:
+        TORCHS(*lists, **options)
+        for tensor in dict(zip(names, lists, strict=False))[what]:
+            if WRONG_WHERE[where](options, tensor.dtype) and tensor.numel() > element:
+                tensor[element] *= 1.0001
+
+    monkeypatch.setattr(torch, "_fused_adam_", kernel)
+    # Without AMSGrad there is no maximum that could be wrong.
+    is_right = what == "largest" and where == "no amsgrad"
+    assert (fused.problem("cpu") is None) == is_right
+
+
 # DTensor
 
 

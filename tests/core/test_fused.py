@@ -17,6 +17,7 @@ from radam import WeightDecay
 from radam.audit import Lockstep
 from radam.audit.subjects.radam import oracle
 from radam.kernels import foreach, fused, threads
+from radam.schedule import Kind, Step
 from tests.core.helpers import numbers, parameter, params_of, run, set_gradients
 
 ADAPTIVE: dict[str, Any] = {"lr": 0.1, "betas": (0.8, 0.9), "threshold": 4.0}
@@ -107,6 +108,46 @@ def test_the_decay_it_is_told_is_the_factor_or_none(factor: float, size: float) 
         for seen in (1.0 - size * number, float(exact)):
             assert abs(seen - factor) <= 2 * 2.0**-53
         assert factor >= 0.5
+
+
+@given(st.floats(0.5, 1 - 2.0**-20), st.floats(1e-6, 10))
+def test_the_decay_of_ordinary_numbers_is_told(factor: float, size: float) -> None:
+    """It is the quotient, of which some products with the size are a rounding off."""
+    assert fused._decay(factor, size) == (1 - factor) / size
+
+
+@pytest.mark.parametrize(
+    ("factor", "size"),
+    [
+        (0.4, 0.1),  # of the parameter too little is left
+        (-0.5, 0.1),
+        (0.9, 0.0),
+        (0.9, 5e-324),  # the quotient overflows
+        (1 - 1.37 * 2.0**-40, 1e300),  # or has few digits
+        (0.9999999249627143, 1.5221546759844527e301),  # or a digit less than it should
+    ],
+)
+def test_a_decay_that_the_quotient_does_not_give_is_not_told(factor: float, size: float) -> None:
+    assert fused._decay(factor, size) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scalars_that_it_is_told_are_normal_numbers(dtype: torch.dtype) -> None:
+    """Or 0; each of the smallest and the largest in any place."""
+    least, largest = torch.finfo(dtype).smallest_normal, torch.finfo(dtype).max
+    for value, taken in (
+        *((value, True) for value in (0.0, 1.0, least, largest, -least, -largest)),
+        *((value, False) for value in (math.nextafter(least, 0), -least / 2, math.inf, -math.inf, math.nan)),
+        *((math.nextafter(sign * largest, sign * math.inf), False) for sign in (1.0, -1.0)),
+    ):
+        for step, terms in (
+            (Step(Kind.ADAPTIVE, value, 0.1), (1.0, 0.0)),
+            (Step(Kind.ADAPTIVE, 0.1, value), (1.0, 0.0)),
+            (Step(Kind.ADAPTIVE, 0.1, 0.1), (value, 0.0)),
+            (Step(Kind.ADAPTIVE, 0.1, 0.1), (1.0, value)),
+        ):
+            assert fused.takes(step, dtype, terms) == taken, (step, terms)
+    assert not any(fused.takes(Step(kind, 0.1, 0.1), dtype, (1.0, 0.0)) for kind in Kind if kind is not Kind.ADAPTIVE)
 
 
 @pytest.mark.parametrize("absolute", [True, False])
@@ -239,6 +280,14 @@ def test_small_tensors_are_taken_by_one_thread_and_large_ones_by_all(calls: list
     shapes = {used: [shape.numel() for shape in shapes] for _, shapes, used in calls}
     assert shapes == {1: [1, 64, fused.SMALL - 1], 2: [fused.SMALL, 3 * fused.SMALL]}
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_first_step_is_taken_so_too(calls: list[Any]) -> None:
+    """Where nothing is known yet of the tensors."""
+    optimizer = radam.Adam([torch.nn.Parameter(torch.ones(n)) for n in (fused.SMALL - 1, fused.SMALL)])
+    run(optimizer, 1)
+    assert [(shapes[0].numel(), used) for _, shapes, used in calls] == [(fused.SMALL - 1, 1), (fused.SMALL, 2)]
 
 
 @pytest.mark.usefixtures("two_threads")

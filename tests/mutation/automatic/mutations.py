@@ -125,6 +125,8 @@ def mutants(file: str) -> list[Mutant]:
             seen.add(program)
             index = _first_difference(code, mutated)
             old, new = code.splitlines(), mutated.splitlines()
+            # Without a decorator the lines before it may be gone too.
+            index += next((i for i, line in enumerate(old[index:]) if line.strip()), 0)
             becomes = new[index].strip() if len(new) == len(old) else ""
             place = Place(file, names.get(first + index, ""), old[index].strip(), becomes)
             result.append(Mutant(place, places[place], operator, first + index, before + mutated + after))
