@@ -14,9 +14,7 @@ from radam.state import EXP_AVG, EXP_AVG_SQ, MAX_EXP_AVG_SQ, TENSORS, moment_dty
 from radam.weight_decay import WeightDecay, WeightDecayFunction, decayed
 
 
-def apply(
-    step: Step, slot: Slot, group: dict[str, Any], decay: WeightDecayFunction, *, differentiable: bool = False
-) -> None:
+def apply(step: Step, slot: Slot, group: dict[str, Any], decay: WeightDecayFunction, *, differentiable: bool) -> None:
     """Apply one step to one parameter.
 
     With `differentiable` the moments are replaced instead of overwritten, so that what autograd has saved stays.
@@ -63,8 +61,7 @@ def _apply(step: Step, slot: Slot, group: dict[str, Any], decay: WeightDecayFunc
 
     if step.kind is Kind.ADAPTIVE:
         root = _root(exp_avg_sq) if differentiable else exp_avg_sq.sqrt()
-        # Autograd keeps the root for its derivative.
-        denominator = root + step.eps if differentiable else root.add_(step.eps)
+        denominator = root.add_(step.eps)
         if isinstance(step.size, torch.Tensor):
             work.sub_(exp_avg / denominator * step.size)
         else:

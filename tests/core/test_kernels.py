@@ -15,7 +15,9 @@ import radam
 from radam import WeightDecay
 from radam.audit.strategies import Case, adam_hyperparameters, cases, radam_hyperparameters
 from radam.audit.subjects.radam import family
+from radam.kernels import loop
 from radam.kernels.slot import representable
+from radam.kernels.work import IN_CACHE
 from tests.core.helpers import KERNELS, bits, numbers, parameter, params_of, run, set_gradients
 
 STEPS = 12
@@ -442,3 +444,44 @@ def test_without_differentiable_nothing_is_recorded() -> None:
     assert param.is_leaf
     assert param.grad_fn is None
     assert optimizer.state[param]["exp_avg"].grad_fn is None
+
+
+# By parts
+
+
+class Own(torch.Tensor):
+    """A subclass that gives operations another meaning, as far as can be told."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_dispatch__(func, types, args, kwargs or {})
+
+
+class DecayOfOnesOwn(WeightDecay):
+    """What it does is not known."""
+
+
+@pytest.mark.parametrize(
+    ("param", "grad", "decay", "parts"),
+    [
+        (torch.Tensor, torch.Tensor, WeightDecay(0.1), 3),
+        (Own, torch.Tensor, WeightDecay(0.1), 1),
+        (torch.Tensor, Own, WeightDecay(0.1), 1),
+        (torch.Tensor, torch.Tensor, DecayOfOnesOwn(0.1), 1),
+    ],
+)
+def test_the_loop_takes_large_parameters_by_parts_where_it_may(
+    param: type[torch.Tensor], grad: type[torch.Tensor], decay: Any, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, sizes = loop._apply, []
+
+    def spy(step: Any, slot: Any, *args: Any, **kwargs: Any) -> None:
+        sizes.append(slot.param.numel())
+        own(step, slot, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "_apply", spy)
+    tensor = torch.ones(3, IN_CACHE).as_subclass(param)
+    tensor.grad = torch.ones(3, IN_CACHE).as_subclass(grad)
+    optimizer = radam.RAdam([tensor], weight_decay=decay, foreach=False)
+    optimizer.step()
+    assert sizes == [3 * IN_CACHE // parts] * parts

@@ -42,6 +42,8 @@ _DIFFERENTIABLE = " ".join(
         "kernels::a_learning_rate_to_be_differentiated_makes_the_same_steps",
         "kernels::without_differentiable_nothing_is_recorded",
         "kernels::several_steps_can_be_differentiated",
+        "kernels::the_derivative_where_the_gradient_is_zero",
+        "kernels::the_loop_takes_large_parameters_by_parts_where_it_may",
     )
 )
 _ON_THE_DEVICE = "capturable::scalars_on_the_device_are_those_of_the_host"
