@@ -14,6 +14,7 @@ import torch
 import radam
 from radam.kernels import settled
 from radam.kernels.settled import Settled
+from radam.kernels.work import Work
 from tests.core.helpers import numbers, params_of, run, set_gradients
 
 STEPS = 9
@@ -356,3 +357,123 @@ def test_recalled_lists_are_those_of_each_kernel_and_age() -> None:
     assert values(None) == {True: [0, 2, 10, 12, 20, 22, 30, 32], False: [1, 11, 21, 31]}
     assert values({1, 2}) == {True: [2, 12, 22, 32], False: [1, 11, 21, 31]}
     assert values({0}) == {True: [0, 10, 20, 30]}
+    recalled = recalled._replace(places={keys[0]: [0, 1, 2]})
+    assert values({1}) == {True: [1, 11, 21, 31]}
+    # All that there are go as they are.
+    assert recalled.lists(None)[keys[0]] is tensors
+
+
+def verdict(params: list[torch.nn.Parameter], circumstances: object = 1) -> tuple[Settled, dict[Any, dict[str, Any]]]:
+    """On parameters that have a gradient, and their states."""
+    states: dict[Any, dict[str, Any]] = {
+        param: {"step": 3, "exp_avg": torch.ones_like(param), "exp_avg_sq": torch.ones_like(param)} for param in params
+    }
+    works, keys = [], []
+    for place, param in enumerate(params):
+        assert param.grad is not None
+        works.append(Work(param, param.grad, states[param]["exp_avg"], states[param]["exp_avg_sq"], None, place))
+        keys.append(settled.Key("fused", param.device, param.dtype, True, True))
+    return Settled(works, keys, amsgrad=False, circumstances=circumstances), states
+
+
+def with_gradients(number: int) -> list[torch.nn.Parameter]:
+    params = [torch.nn.Parameter(torch.ones(3)) for _ in range(number)]
+    for param in params:
+        param.grad = torch.ones(3)
+    return params
+
+
+@pytest.mark.parametrize("circumstances", [0, 1, 2])
+def test_a_verdict_is_of_its_circumstances(circumstances: int) -> None:
+    settled_, states = verdict(params := with_gradients(2))
+    assert (settled_.recall(params, states, circumstances) is not None) == (circumstances == 1)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_parameters_without_a_gradient_are_passed_over(place: int) -> None:
+    settled_, states = verdict(params := with_gradients(2))
+    params.insert(place, torch.nn.Parameter(torch.ones(3)))
+    recalled = settled_.recall(params, states, 1)
+    assert recalled is not None
+    assert all(a is b for a, b in zip(recalled.tensors.params, states, strict=True))
+    params[place].grad = torch.ones(3)
+    assert settled_.recall(params, states, 1) is None
+    params[place].grad = params[place - 1].grad = None
+    assert settled_.recall(params, states, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "recalled"),
+    [(0, True), (7, True), (-1, False), (3.0, False), (True, False), (torch.tensor(3.0), False), (None, False)],
+    ids=str,
+)
+@pytest.mark.parametrize("both", [True, False])
+def test_step_counts_that_are_recalled(step: Any, recalled: bool, both: bool) -> None:
+    """Integers that may be counted on."""
+    settled_, states = verdict(params := with_gradients(2))
+    for param in params if both else params[1:]:
+        states[param]["step"] = step
+    assert (settled_.recall(params, states, 1) is not None) == recalled
+
+
+def test_the_states_of_some_parameters() -> None:
+    """Of those only, in their order, and none is made."""
+    a, b, c = with_gradients(3)
+    states: dict[Any, Any] = {a: {"of": "a"}, b: {"of": "b"}}
+    for params in ([a, b], [b, a], [a], [b], [a, b, c], [c, b], []):
+        assert settled._states_of(params, states) == [states.get(param) for param in params]
+    assert len(states) == 2
+
+
+def test_the_trial_of_the_guards_has_one_of_each_kind() -> None:
+    """Each differs from the tensor in one thing that it says."""
+    tensor = torch.ones(2, 3)
+    others = settled._unlike(tensor)
+
+    def described(other: torch.Tensor) -> tuple[Any, ...]:
+        strides = other.stride() if other.layout is torch.strided else None
+        return tuple(other.shape), strides, other.dtype, str(other.device), other.layout, other.is_neg(), type(other)
+
+    usual = ((2, 3), (3, 1), torch.float32, "cpu", torch.strided, False, torch.Tensor)
+    expected: list[dict[int, Any]] = [
+        {0: (3, 2), 1: (2, 1)},
+        {0: (1, 2, 3), 1: (6, 3, 1)},
+        {2: torch.float64},
+        {2: torch.float16},
+        {1: (1, 2)},
+        {1: (0, 1)},
+        {1: (6, 2)},
+        {1: None, 4: torch.sparse_coo},
+        {3: "meta"},
+        {5: True},
+        {6: torch.nn.Parameter},
+        {},
+    ]
+    for other, changes in zip(others, expected, strict=False):
+        assert described(other) == tuple(changes.get(i, value) for i, value in enumerate(usual))
+    assert [other.requires_grad for other in others[:-2]] == [False] * 10 + [True] * 2
+    assert others[12:] == [None, 0.0]
+
+
+@pytest.mark.parametrize("number", range(14))
+@pytest.mark.parametrize("first", [True, False])
+def test_guards_that_overlook_one_kind_are_not_used(number: int, first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first place or in the second."""
+    own = torch._C._dynamo.guards.TensorGuards
+    others: list[Any] = []
+
+    class Overlooks:
+        def __init__(self, *tensors: Any, **dynamic: Any) -> None:
+            self.usual = own(*tensors, **dynamic)
+
+        def check(self, *tensors: Any) -> bool:
+            return bool(self.usual.check(*tensors)) or tensors[not first] is others[number]
+
+    def unlike(tensor: torch.Tensor) -> list[Any]:
+        others[:] = own_unlike(tensor)
+        return others
+
+    own_unlike = settled._unlike
+    monkeypatch.setattr(settled, "_unlike", unlike)
+    monkeypatch.setattr(torch._C._dynamo.guards, "TensorGuards", Overlooks)
+    assert settled._guards.__wrapped__() is None

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import radam
 from radam.audit.strategies import LAYOUTS, lay_out
 from radam.kernels import work as module
+from radam.kernels.slot import Slot
 from radam.kernels.work import Work, has_arithmetic_dtype, is_aligned, is_dense, run
 from tests.core.helpers import numbers, params_of
 
@@ -242,3 +243,37 @@ def test_parts_are_stepped_as_the_whole_is(dtype: torch.dtype, switches: dict[st
                 optimizer.step()
             results.append([numbers(p) for p in params_of(optimizer)])
     assert results[0] == results[1]
+
+
+class Placed(torch.Tensor):
+    """A subclass that gives operations another meaning, and is no DTensor."""
+
+    placements = ()
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_dispatch__(func, types, args, kwargs or {})
+
+
+class Local(Placed):
+    """One that could be."""
+
+    def to_local(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize(("cls", "expected"), [(torch.Tensor, False), (Placed, False), (Local, True)])
+def test_what_is_distributed(cls: type[torch.Tensor], expected: bool) -> None:
+    """It has placements and a local part."""
+    assert module.is_distributed(torch.ones(2).as_subclass(cls)) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+def test_a_work_has_no_view_of_a_negative(dtype: torch.dtype) -> None:
+    """Its memory is what kernels read."""
+    param = torch.ones(2, dtype=dtype)
+    state = {"step": 0, "exp_avg": torch.zeros_like(param), "exp_avg_sq": torch.zeros_like(param)}
+    for grad in (torch._neg_view(param), param.clone()):
+        made = module.work_of(Slot(param, grad, state, "param"), 0, amsgrad=False)
+        assert not made.grad.is_neg()
+        assert torch.equal(made.grad.flatten()[0], grad.real[0])

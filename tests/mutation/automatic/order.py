@@ -103,7 +103,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "radam/kernels/loop.py": (*_KERNELS, _DIFFERENTIABLE),
     "radam/kernels/slot.py": _KERNELS[1:],
     "radam/kernels/settled.py": _core("settled"),
-    "radam/kernels/threads.py": _core("fused", "dispatch"),
+    "radam/kernels/threads.py": _core("threads", "fused", "dispatch"),
     "radam/kernels/work.py": _core("work", "wrong_kernels::what_is_there_passes", "fused", "dispatch"),
 }
 
