@@ -93,3 +93,11 @@ def run(optimizer: torch.optim.Optimizer, steps: int, seed: int = 0) -> None:
     for step in range(steps):
         set_gradients(params_of(optimizer), seed + step)
         optimizer.step()
+
+
+class Subclass(torch.Tensor):
+    """A tensor that gives operations another meaning, as far as can be told."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_dispatch__(func, types, args, kwargs or {})

@@ -18,7 +18,7 @@ from radam.audit.subjects.radam import family
 from radam.kernels import loop
 from radam.kernels.slot import representable
 from radam.kernels.work import IN_CACHE
-from tests.core.helpers import KERNELS, bits, numbers, parameter, params_of, run, set_gradients
+from tests.core.helpers import KERNELS, Subclass, bits, numbers, parameter, params_of, run, set_gradients
 
 STEPS = 12
 STATE = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
@@ -449,14 +449,6 @@ def test_without_differentiable_nothing_is_recorded() -> None:
 # By parts
 
 
-class Own(torch.Tensor):
-    """A subclass that gives operations another meaning, as far as can be told."""
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return super().__torch_dispatch__(func, types, args, kwargs or {})
-
-
 class DecayOfOnesOwn(WeightDecay):
     """What it does is not known."""
 
@@ -465,8 +457,8 @@ class DecayOfOnesOwn(WeightDecay):
     ("param", "grad", "decay", "parts"),
     [
         (torch.Tensor, torch.Tensor, WeightDecay(0.1), 3),
-        (Own, torch.Tensor, WeightDecay(0.1), 1),
-        (torch.Tensor, Own, WeightDecay(0.1), 1),
+        (Subclass, torch.Tensor, WeightDecay(0.1), 1),
+        (torch.Tensor, Subclass, WeightDecay(0.1), 1),
         (torch.Tensor, torch.Tensor, DecayOfOnesOwn(0.1), 1),
     ],
 )

@@ -18,7 +18,7 @@ from radam.audit.strategies import LAYOUTS, lay_out
 from radam.kernels import work as module
 from radam.kernels.slot import Slot
 from radam.kernels.work import Work, has_arithmetic_dtype, is_aligned, is_dense, run
-from tests.core.helpers import numbers, params_of
+from tests.core.helpers import Subclass, numbers, params_of
 
 SHAPES = ((), (1,), (0,), (7,), (3, 5), (1, 6), (2, 3, 2, 2), (4, 1, 3), (0, 3))
 layouts = st.sampled_from((*LAYOUTS, "expanded"))
@@ -245,14 +245,10 @@ def test_parts_are_stepped_as_the_whole_is(dtype: torch.dtype, switches: dict[st
     assert results[0] == results[1]
 
 
-class Placed(torch.Tensor):
-    """A subclass that gives operations another meaning, and is no DTensor."""
+class Placed(Subclass):
+    """It is no DTensor for all that."""
 
     placements = ()
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return super().__torch_dispatch__(func, types, args, kwargs or {})
 
 
 class Local(Placed):
