@@ -165,7 +165,7 @@ def problem(device: str) -> str | None:
 
 def _try(device: torch.device, dtype: torch.dtype, *, amsgrad: bool) -> None:
     """Take steps whose results are known, beyond one vector of any processor; raise for another result."""
-    size, eps, beta1, beta2 = 0.25, 0.5, 0.75, 0.5
+    size, eps, beta1, beta2 = 0.25, 0.5, 0.75, 0.25
     for kernel, decay, maximize in (
         (torch._fused_adam_, 0.0, False),
         (torch._fused_adam_, 0.5, True),

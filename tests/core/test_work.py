@@ -273,3 +273,53 @@ def test_a_work_has_no_view_of_a_negative(dtype: torch.dtype) -> None:
         made = module.work_of(Slot(param, grad, state, "param"), 0, amsgrad=False)
         assert not made.grad.is_neg()
         assert torch.equal(made.grad.flatten()[0], grad.real[0])
+
+
+def _work(size: int, place: int) -> Work:
+    return Work(*(torch.zeros(size) for _ in range(4)), None, place)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_how_many_elements_are_handed_over_at_a_time(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many works as fit together, in order, and parts of the larger ones; those without elements not at all."""
+    monkeypatch.setattr(module, "IN_CACHE", 10)
+    handed: list[list[tuple[int, int]]] = []
+    works = [_work(size, place) for place, size in enumerate((0, 4, 6, 0, 1, 10, 9, 25, 3))]
+
+    def spy(works: Sequence[Work]) -> None:
+        handed.append([(work.place, work.param.numel()) for work in works])
+
+    run(spy, works, lambda work: work.param.numel() != 25, whole=whole)
+    if whole:
+        fitting = [(1, 4), (2, 6), (4, 1), (5, 10), (6, 9), (8, 3)]
+        assert handed == [fitting, [(7, 10)], [(7, 10)], [(7, 5)]]
+    else:
+        assert handed == [[(1, 4), (2, 6)], [(4, 1)], [(5, 10)], [(6, 9)], [(7, 10)], [(7, 10)], [(7, 5), (8, 3)]]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((2, 5), [(2, 5)]),
+        ((10,), [(10,)]),
+        ((3,), [(3,)]),
+        ((2, 6), [(1, 6), (1, 6)]),
+        ((1, 12), [(1, 10), (1, 2)]),
+        ((7, 3), [(3, 3), (3, 3), (1, 3)]),
+        ((2, 3, 5), [(1, 2, 5), (1, 1, 5)] * 2),
+    ],
+    ids=str,
+)
+def test_how_a_view_is_cut(
+    size: tuple[int, ...], expected: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Along the first dimension that has a length; what is small enough stays as it is."""
+    monkeypatch.setattr(module, "IN_CACHE", 10)
+    view = torch.arange(2.0 * np.prod(size)).reshape(*size, 2)[..., 0]
+    other = torch.zeros(size)
+    cut = list(module.parts([view, other]))
+    assert [tuple(part.shape) for part, _ in cut] == expected
+    assert [part.shape for part, _ in cut] == [part.shape for _, part in cut]
+    assert torch.equal(torch.cat([part.flatten() for part, _ in cut]), view.flatten())
+    if len(cut) == 1:
+        assert cut[0][0] is view
