@@ -599,7 +599,7 @@ class Lockstep:
             if symbol in first.after:
                 seen = tracked([one.after[symbol] for one in numbers])
                 if expected is not None:
-                    comparisons.append(compare(key, seen.value, expected))
+                    comparisons.append(self._compare(key, seen.value, expected))
                 setattr(oracle, symbol, seen)
 
         oracle.t = first.t
@@ -608,8 +608,12 @@ class Lockstep:
         if not all(decided):
             error = np.where(np.repeat(decided, sizes), expected.error, np.inf)
             expected = Tracked(expected.value, error, arithmetic, self._k)
-        comparisons.append(compare("param", joined([one.now for one in numbers]), expected, storage))
+        comparisons.append(self._compare("param", joined([one.now for one in numbers]), expected, storage))
         return comparisons, [symbol for symbol in self._arrays if symbol in moved and symbol not in first.after]
+
+    def _compare(self, quantity: str, seen: Array, expected: Tracked, storage: Precision | None = None) -> Comparison:
+        """A place for those who measure."""
+        return compare(quantity, seen, expected, storage)
 
     def _oracle(self, options: Mapping[str, Any]) -> Oracle:
         key = tuple(sorted(options.items()))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from radam.audit.bounds import Array, Precision, Tracked, compare
+from radam.audit.bounds import Array, Comparison, Precision, Tracked
 from radam.audit.capabilities import HALF, SWITCHES, Capabilities, let_compile
 from radam.audit.checks.numbers import change_of_branch
 from radam.audit.lockstep import Lockstep
@@ -118,10 +118,9 @@ class _Watched(Lockstep):
         self.errors: dict[str, list[float]] = {}
         self.counts = {kind: np.zeros(len(ULP_EDGES) - 1, int) for kind in ("param", "state")}
 
-    def _judge_one(
-        self, quantity: str, seen: Array, expected: Tracked, storage: Precision | None, t: int, olds: Any
-    ) -> None:
-        self.errors.setdefault(quantity, []).append(compare(quantity, seen, expected, storage).worst)
+    def _compare(self, quantity: str, seen: Array, expected: Tracked, storage: Precision | None = None) -> Comparison:
+        comparison = super()._compare(quantity, seen, expected, storage)
+        self.errors.setdefault(quantity, []).append(comparison.worst)
         with np.errstate(all="ignore"):
             distance = np.abs(seen - expected.value) / (storage or expected.precision).spacing(expected.value)
         judged = np.isfinite(expected.error) & np.isfinite(expected.value)
@@ -129,6 +128,7 @@ class _Watched(Lockstep):
         distance = np.where(np.isnan(distance), math.inf, distance)[judged]
         place = np.clip(np.searchsorted(ULP_EDGES, distance, side="left") - 1, 0, len(ULP_EDGES) - 2)
         self.counts["param" if quantity == "param" else "state"] += np.bincount(place, minlength=len(ULP_EDGES) - 1)
+        return comparison
 
 
 def _against_oracle(capabilities: Capabilities, omitted: dict[str, str]) -> dict[str, Any]:
