@@ -300,6 +300,18 @@ class Run:
         self.script.do(f"{self._names(name)[0]}.step()")
         self.steps += not name
 
+    def count_from(self, steps: int, name: str = "") -> None:
+        """Let all parameters of an optimizer be such that have taken so many steps: their counts are set."""
+        optimizer, params = self._names(name)
+        count = f"{optimizer}.state[param][{self.subject.state['t']!r}]"
+        self.script.do(
+            f"for param in {params}:\n"
+            f"    count = {count}\n"
+            f"    {count} = (\n"
+            f"        torch.full_like(count, {steps}) if isinstance(count, torch.Tensor) else {steps}\n"
+            "    )"
+        )
+
     def drive(self, steps: int, *names: str, kinds: Sequence[str] = ("normal", "some zeros")) -> None:
         """Take steps on drawn gradients, the same for each of the optimizers that are named."""
         for _ in range(steps):

@@ -243,18 +243,18 @@ WRONG_WHERE: dict[str, Callable[[dict[str, Any], torch.dtype], bool]] = {
 
 @pytest.mark.usefixtures("fresh_trial")
 @pytest.mark.parametrize("what", ["params", "grads", "exp_avgs", "exp_avg_sqs", "largest"])
-@pytest.mark.parametrize("element", [0, 66])
+@pytest.mark.parametrize(("size", "element"), [(1, 0), (67, 0), (67, 66)])
 @pytest.mark.parametrize("where", WRONG_WHERE)
 def test_a_kernel_that_is_wrong_in_some_steps_is_refused(
-    where: str, element: int, what: str, monkeypatch: pytest.MonkeyPatch
+    where: str, size: int, element: int, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In any one element of any tensor, by a unit of the fourth digit."""
+    """In any one element of any tensor of a size that is tried, by a unit of the fourth digit."""
     names = ("params", "grads", "exp_avgs", "exp_avg_sqs", "largest")
 
     def kernel(*lists: Any, **options: Any) -> None:
         TORCHS(*lists, **options)
         for tensor in dict(zip(names, lists, strict=False))[what]:
-            if WRONG_WHERE[where](options, tensor.dtype) and tensor.numel() > element:
+            if WRONG_WHERE[where](options, tensor.dtype) and tensor.numel() == size:
                 tensor[element] *= 1.0001
 
     monkeypatch.setattr(torch, "_fused_adam_", kernel)

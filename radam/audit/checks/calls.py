@@ -145,14 +145,8 @@ def _drive_under(
     for step in range(9):
         counted = name is not None and all(name in run.optimizer().state[param] for param in run.params())
         if step == 7 and counted:
-            run.script.do(
-                "for each, own in ((optimizer, params), (other, other_params)):\n"
-                "    for param in own:\n"
-                f"        count = each.state[param][{name!r}]\n"
-                f"        each.state[param][{name!r}] = (\n"
-                f"            torch.full_like(count, {FAR}) if isinstance(count, torch.Tensor) else {FAR}\n"
-                "        )"
-            )
+            for each in ("", "other"):
+                run.count_from(FAR, each)
         run.script.do(f"torch.set_default_dtype({before})")
         gradients = [run.gradient(param.shape) for param in run.params()]
         run.give(gradients)

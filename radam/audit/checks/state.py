@@ -329,13 +329,7 @@ def check_far_steps_are_counted(run: Run) -> None:
     if any(name not in run.optimizer().state[param] for param in run.params()):
         raise Skipped(f"the state of a parameter has no {name!r}")
     for steps in FAR:
-        run.script.do(
-            "for param in params:\n"
-            f"    count = optimizer.state[param][{name!r}]\n"
-            f"    optimizer.state[param][{name!r}] = (\n"
-            f"        torch.full_like(count, {steps}) if isinstance(count, torch.Tensor) else {steps}\n"
-            "    )"
-        )
+        run.count_from(steps)
         run.drive(1)
         for i in range(len(run.params())):
             count = f"float(optimizer.state[params[{i}]][{name!r}])"
