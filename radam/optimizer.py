@@ -291,7 +291,7 @@ class AdaptiveOptimizer(torch.optim.Optimizer):
         return type(self.weight_decay), _CIRCUMSTANCES(values)
 
     def _step_recalled(self, recalled: kernels.Recalled, group: dict[str, Any]) -> None:
-        counts = state.count(recalled.states)
+        counts = state.count(recalled.states, recalled.steps)
         buckets: dict[int, set[int] | None] = {counts[0]: None}
         if counts.count(counts[0]) < len(counts):
             buckets = {t: {i for i, own in enumerate(counts) if own == t} for t in set(counts)}

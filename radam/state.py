@@ -35,7 +35,7 @@ def new_moment(param: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(param, dtype=moment_dtype(param), memory_format=torch.preserve_format)
 
 
-def initialize(state: dict[str, Any], param: torch.Tensor, *, amsgrad: bool, capturable: bool = False) -> None:
+def initialize(state: dict[str, Any], param: torch.Tensor, *, amsgrad: bool, capturable: bool) -> None:
     """Create what is missing in the state of a parameter: at its first gradient, or when AMSGrad is switched on."""
     if STEP not in state:
         state[STEP] = _step_of(0, param, capturable=capturable)
@@ -50,9 +50,11 @@ def is_complete(state: Mapping[str, Any], *, amsgrad: bool) -> bool:
     return STEP in state and (not amsgrad or MAX_EXP_AVG_SQ in state)
 
 
-def count(states: Sequence[dict[str, Any]]) -> list[int]:
-    """Count one more step in each, and return their numbers."""
-    counts = [1 + (step if type(step := state[STEP]) is int else whole_number(step) or 0) for state in states]
+def count(states: Sequence[dict[str, Any]], steps: Sequence[int] | None = None) -> list[int]:
+    """Count one more step in each, and return their numbers; `steps` are the counts, where they have been read."""
+    if steps is None:
+        steps = [whole_number(state[STEP]) or 0 for state in states]
+    counts = [1 + step for step in steps]
     for state, t in zip(states, counts, strict=True):
         state[STEP] = t
     return counts
@@ -63,7 +65,7 @@ def _step_of(step: int, param: torch.Tensor, *, capturable: bool) -> int | torch
     return torch.full((), float(step), dtype=torch.float32, device=param.device) if capturable else step
 
 
-def misfit(param: torch.Tensor, state: Mapping[str, Any], *, capturable: bool = False) -> str | None:
+def misfit(param: torch.Tensor, state: Mapping[str, Any], *, capturable: bool) -> str | None:
     """Why `state` does not fit `param`, in words; None when it does, or when there is none yet.
 
     With `capturable` the step count is not read, so that no one waits for it.
@@ -99,7 +101,7 @@ def misfit(param: torch.Tensor, state: Mapping[str, Any], *, capturable: bool = 
     return None
 
 
-def loaded(param: torch.Tensor, entry: Mapping[str, Any], *, capturable: bool = False) -> dict[str, Any]:
+def loaded(param: torch.Tensor, entry: Mapping[str, Any], *, capturable: bool) -> dict[str, Any]:
     """A loaded state entry as it belongs to `param`: copies in its layout, device and moment dtype.
 
     What else the user keeps there is copied too.

@@ -35,9 +35,10 @@ class Key(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """Parameters of a group that have a gradient: their states and their tensors."""
+    """Parameters of a group that have a gradient: their states, their step counts and their tensors."""
 
     states: list[dict[str, Any]]
+    steps: list[int]
     tensors: Columns
     places: Mapping[Key, Sequence[int]]
     """Which of them belong to which list."""
@@ -94,7 +95,7 @@ class Settled:
             return None
         if not self._unchanged(*params, *grads, *chain.from_iterable(moments)):
             return None
-        return Recalled(known, Columns(list(params), grads, *moments), self._places)
+        return Recalled(known, steps, Columns(list(params), grads, *moments), self._places)
 
 
 def _states_of(params: Sequence[torch.Tensor], states: Mapping[torch.Tensor, dict[str, Any]]) -> list[Any]:

@@ -243,29 +243,38 @@ def test_a_number_beyond_the_largest_float(name: str) -> None:
 # Options that exclude each other
 
 
-EXACT = r"threshold must be 5.0 with rectification='exact', but got 4.5"
-
-
-def test_the_exact_rectification_takes_no_threshold() -> None:
-    with pytest.raises(ValueError, match=EXACT):
-        radam.RAdam([parameter()], rectification="exact", threshold=4.5)
-    with pytest.raises(ValueError, match=EXACT + r" \(parameter group 0\)"):
-        radam.RAdam([{"params": [parameter()], "rectification": "exact"}], threshold=4.5)
+@pytest.mark.parametrize("other", [4.5, 5.5])
+def test_the_exact_rectification_takes_no_threshold(other: float) -> None:
+    refused = rf"threshold must be 5.0 with rectification='exact', but got {other}"
+    with pytest.raises(ValueError, match=refused):
+        radam.RAdam([parameter()], rectification="exact", threshold=other)
+    with pytest.raises(ValueError, match=refused + r" \(parameter group 0\)"):
+        radam.RAdam([{"params": [parameter()], "rectification": "exact"}], threshold=other)
     instance = radam.RAdam([{"params": [parameter()], "rectification": "exact"}, {"params": [parameter()]}])
     run(instance, 4)
     before = snapshot(instance)
-    with pytest.raises(ValueError, match=EXACT + r" \(parameter group 2\)"):
-        instance.add_param_group({"params": [parameter()], "rectification": "exact", "threshold": 4.5})
-    for group, option, value in ((0, "threshold", 4.5), (1, "rectification", "exact")):
-        instance.param_groups[1]["threshold"] = 4.5
+    with pytest.raises(ValueError, match=refused + r" \(parameter group 2\)"):
+        instance.add_param_group({"params": [parameter()], "rectification": "exact", "threshold": other})
+    for group, option, value in ((0, "threshold", other), (1, "rectification", "exact")):
+        instance.param_groups[1]["threshold"] = other
         before = snapshot(instance)
         kept = instance.param_groups[group][option]
         instance.param_groups[group][option] = value
-        with pytest.raises(ValueError, match=EXACT + rf" \(parameter group {group}\)"):
+        with pytest.raises(ValueError, match=refused + rf" \(parameter group {group}\)"):
             instance.step()
         instance.param_groups[group][option] = kept
         assert snapshot(instance) == before
     instance.step()
+
+
+@pytest.mark.parametrize("lr", [0.0, torch.tensor(0.0)], ids=["number", "tensor"])
+def test_a_learning_rate_may_be_zero(lr: float | torch.Tensor) -> None:
+    param = parameter()
+    before = param.detach().clone()
+    instance = radam.RAdam([param], lr=lr)
+    run(instance, 7)
+    assert torch.equal(param, before)
+    assert instance.state[param]["step"] == 7
 
 
 # Numbers of other types
@@ -411,6 +420,8 @@ def test_a_parameter_given_twice() -> None:
     param = parameter()
     with pytest.raises(ValueError, match="twice"):
         radam.RAdam([param, param])
+    with pytest.raises(ValueError, match="twice"):
+        radam.RAdam([("weight", param), ("tied", param)])
     instance = radam.RAdam([param])
     before = snapshot(instance)
     with pytest.raises(ValueError, match="more than one parameter group"):

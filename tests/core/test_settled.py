@@ -349,7 +349,7 @@ def test_one_gradient_for_two_parameters(counted: Counted) -> None:
 def test_recalled_lists_are_those_of_each_kernel_and_age() -> None:
     keys = [settled.Key("fused", torch.device("cpu"), torch.float32, True, small) for small in (True, False, True)]
     tensors = settled.Columns(*([torch.full((), float(10 * row + i)) for i in range(3)] for row in range(4)))
-    recalled = settled.Recalled([{}] * 3, tensors, {keys[0]: [0, 2], keys[1]: [1]})
+    recalled = settled.Recalled([{}] * 3, [1] * 3, tensors, {keys[0]: [0, 2], keys[1]: [1]})
 
     def values(among: Any) -> dict[bool, list[float]]:
         return {key.small: [float(t) for t in itertools.chain(*lists)] for key, lists in recalled.lists(among).items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import radam
+from radam.state import whole_number
 from tests.core.helpers import OPTIMIZERS, bits, numbers, parameter, params_of, run, seen, set_gradients, snapshot
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64)
@@ -106,6 +108,30 @@ def test_state_is_created_at_the_first_gradient() -> None:
     optimizer.step()
     assert (optimizer.state[a]["step"], optimizer.state[b]["step"]) == (2, 1)
     assert "max_exp_avg_sq" not in optimizer.state[a]
+
+
+def test_states_are_loaded_past_a_parameter_without_one() -> None:
+    a, b = parameter(), parameter()
+    a.grad = None
+    optimizer = radam.RAdam([a, b])
+    optimizer.step()
+    other = radam.RAdam([parameter(), parameter()])
+    other.load_state_dict(optimizer.state_dict())
+    assert list(other.state) == params_of(other)[1:]
+    for name, value in optimizer.state[b].items():
+        assert torch.equal(torch.as_tensor(other.state[params_of(other)[1]][name]), torch.as_tensor(value)), name
+
+
+def test_a_half_precision_state_is_loaded_past_a_parameter_without_one() -> None:
+    """torch's own loading would round these moments to the parameter's dtype."""
+    a, b = parameter(dtype=torch.bfloat16), parameter(dtype=torch.bfloat16)
+    a.grad = None
+    optimizer = radam.RAdam([a, b])
+    b.grad = torch.full_like(b, 0.3)
+    optimizer.step()
+    other = radam.RAdam([parameter(dtype=torch.bfloat16) for _ in range(2)])
+    other.load_state_dict(optimizer.state_dict())
+    assert torch.equal(other.state[params_of(other)[1]]["exp_avg"], optimizer.state[b]["exp_avg"])
 
 
 def test_amsgrad_switched_on_late_starts_from_zeros_and_is_left_alone_while_off() -> None:
@@ -405,6 +431,36 @@ def test_misfits_are_refused_with_what_does_not_fit(misfit: str) -> None:
         optimizer.load_state_dict(saved)
     assert snapshot(optimizer) == before
     assert_the_same_steps(optimizer, other, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [
+        *((0, 0), (3, 3), (2**60 + 1, 2**60 + 1), (0.0, 0), (4.0, 4), (torch.tensor(0), 0), (torch.tensor([5.0]), 5)),
+        *((step, None) for step in (-1, -1.0, 2.5, math.nan, math.inf, True, None, "3", 3j, [3])),
+        *((torch.tensor(step), None) for step in ([], [1.0, 2.0], 0.5, -1, True, 1j)),
+        (torch.ones((), device="meta"), None),
+    ],
+    ids=repr,
+)
+def test_what_is_a_whole_number(step: Any, number: int | None) -> None:
+    assert whole_number(step) == number
+    assert type(whole_number(step)) is type(number)
+
+
+@pytest.mark.parametrize("view", [torch.conj, torch._neg_view], ids=["conjugate", "negative"])
+def test_a_moment_that_is_a_view_of_another_tensor_is_refused(view: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    param = parameter(dtype=torch.complex64)
+    optimizer = radam.RAdam([param])
+    run(optimizer, 2)
+    moment = optimizer.state[param]["exp_avg"]
+    optimizer.state[param]["exp_avg"] = view(moment)
+    before = snapshot(optimizer)
+    with pytest.raises(ValueError, match="'exp_avg' must have its own memory"):
+        optimizer.step()
+    assert snapshot(optimizer) == before
+    optimizer.state[param]["exp_avg"] = moment
+    optimizer.step()
 
 
 def test_after_a_misfit_the_next_load_is_right() -> None:

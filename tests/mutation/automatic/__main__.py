@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tests.mutation.automatic import reasons, running
 from tests.mutation.automatic.mutations import Mutant, core, mutants
@@ -46,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class Log:
-    """Verdicts and times, kept in a file of lines where there is one."""
+    """Verdicts, kept in a file of lines where there is one, and what tests do on the right source."""
 
     def __init__(self, path: Path | None, again: bool) -> None:
         self.path = path
@@ -54,26 +53,19 @@ class Log:
         self.right: dict[str, Unmutated] = {}
         if path and path.exists():
             for line in path.read_text().splitlines():
-                self._take(json.loads(line))
+                verdict = Verdict(**json.loads(line))
+                self.verdicts[verdict.name] = verdict
         self.again = {name for name, one in self.verdicts.items() if again and one.outcome != "killed"}
         """Verdicts that are not kept."""
         for name in self.again:
             del self.verdicts[name]
 
-    def _take(self, row: dict[str, Any]) -> None:
-        if "tests" in row:
-            one = Unmutated(**row)
-            self.right[one.tests] = one
-        else:
-            verdict = Verdict(**row)
-            self.verdicts[verdict.name] = verdict
-
-    def add(self, row: Verdict | Unmutated) -> None:
-        """Note something that was found out."""
-        self._take(asdict(row))
+    def add(self, verdict: Verdict) -> None:
+        """Note what came of a mutant."""
+        self.verdicts[verdict.name] = verdict
         if self.path:
             with self.path.open("a") as file:
-                file.write(json.dumps(asdict(row)) + "\n")
+                file.write(json.dumps(asdict(verdict)) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,10 +103,9 @@ def _sample(found: list[Mutant], size: int | None, seed: int) -> list[Mutant]:
 def _judge(waiting: list[Mutant], log: Log, jobs: int, limit: float) -> None:
     running.import_once()
     files = sorted({mutant.place.file for mutant in waiting})
-    unknown = sorted({name for file in files for name in tests_of(file)} - log.right.keys())
-    for right in running.unmutated(unknown, jobs, limit):
+    for right in running.unmutated(sorted({name for file in files for name in tests_of(file)}), jobs, limit):
         print(f"{'passes' if right.passes else 'FAILS':8} {right.seconds:6.1f} s  {right.tests}", flush=True)
-        log.add(right)
+        log.right[right.tests] = right
     waiting = [mutant for mutant in waiting if all(log.right[name].passes for name in _tests_of(mutant))]
     for verdict in running.judge_all(waiting, _tests_of, log.right, jobs, limit):
         log.add(verdict)
@@ -152,7 +143,7 @@ def _report(
     if json_file:
         rows = {
             "verdicts": [asdict(log.verdicts[mutant.name]) for mutant in judged],
-            "tests": [asdict(one) for one in log.right.values()],
+            "tests": [{"tests": one.tests, "seconds": one.seconds} for one in log.right.values()],
         }
         json_file.write_text(json.dumps(rows, indent=1) + "\n")
     if markdown:

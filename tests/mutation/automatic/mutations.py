@@ -109,7 +109,7 @@ def core() -> list[str]:
 def mutants(file: str) -> list[Mutant]:
     """All mutants of a file that can be compiled and are another program, in the order of their lines."""
     source = (ROOT / file).read_text()
-    names = _names(source)
+    within = names(source)
     places: Counter[Place] = Counter()
     result = []
     for before, code, after in _statements(source):
@@ -128,7 +128,7 @@ def mutants(file: str) -> list[Mutant]:
             # Without a decorator the lines before it may be gone too.
             index += next((i for i, line in enumerate(old[index:]) if line.strip()), 0)
             becomes = new[index].strip() if len(new) == len(old) else ""
-            place = Place(file, names.get(first + index, ""), old[index].strip(), becomes)
+            place = Place(file, within.get(first + index, ""), old[index].strip(), becomes)
             result.append(Mutant(place, places[place], operator, first + index, before + mutated + after))
             places[place] += 1
     return result
@@ -156,7 +156,7 @@ def _program(source: str) -> str:
         return ast.dump(ast.parse(source))
 
 
-def _names(source: str) -> dict[int, str]:
+def names(source: str) -> dict[int, str]:
     """The qualified name of the innermost function or class around each line."""
     result: dict[int, str] = {}
 

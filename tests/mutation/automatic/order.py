@@ -80,16 +80,21 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "radam/radam.py": (
         *_core("schedule", "options::default_values"),
         *_subject("signature", "constructor"),
-        *_core("options::in_an_added_group"),
+        *_core("options::in_an_added_group", "options::the_exact_rectification_takes_no_threshold"),
     ),
     "radam/groups.py": _core("groups"),
     "radam/hooks.py": _core("hooks"),
     "radam/interchange.py": _core("interchange"),
     "radam/options.py": _core("options"),
-    "radam/state.py": _core("state", "all_or_nothing", "interchange"),
+    "radam/state.py": _core(
+        *("state", "all_or_nothing", "interchange", "capturable::a_step_count_of_another_kind_is_refused"),
+        *("capturable::a_capture_needs_state", "capturable::state_moves_between_both_ways_to_keep_it"),
+    ),
     "radam/optimizer.py": (
         *_core("all_or_nothing", "state", "options", "dispatch", "interchange", "compatibility", "weight_decay"),
+        *_core("settled", "capturable", "compiled"),
         *_subject("closure", "constructor"),
+        "tests/training/test_mixed_precision.py",
     ),
     "radam/kernels/__init__.py": _core("dispatch", "fused", "wrong_kernels::what_is_there_passes"),
     "radam/kernels/capturable.py": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ def test_a_sum():
 def test_twice():
     assert doubled(3) == 6
 """
+RIGHT = [Unmutated("test_module.py", 1.0, passes=True)]
 
 
 @pytest.fixture
@@ -130,15 +132,37 @@ def test_what_a_child_imports_is_the_mutant() -> None:
     ],
 )
 def test_a_wrong_line_is_killed_and_an_equivalent_one_survives(becomes: str, by: str | None) -> None:
-    killer, seconds = in_a_process(lambda one: running.judge(one, ["test_module.py"], 60.0), mutant(becomes))
+    killer, seconds = in_a_process(lambda one: running.judge(one, RIGHT, 60.0), mutant(becomes))
     assert (killer.by if killer else None) == by
     assert seconds > 0
 
 
 @pytest.mark.deep
+def test_what_each_test_calls(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of a mutant's function come first, the fastest before the others."""
+    monkeypatch.setattr(running, "core", lambda: ["package/module.py"])
+    slow = "import time\nfrom package.module import doubled\n\ndef test_{}():\n    time.sleep({})\n    {}\n"
+    (package / "test_slow.py").write_text(slow.format("slow", 0.5, "assert doubled(3) == 6"))
+    (package / "test_other.py").write_text("def test_nothing():\n    pass\n")
+    tests = "test_module.py test_slow.py"
+    both, other = sorted(running.unmutated([tests, "test_other.py"], 1, 60.0), key=lambda one: one.tests)
+    assert both.passes
+    assert other.passes
+    functions = {name: {function for _, function in reach.functions} for name, reach in both.reaches.items()}
+    names = ("test_module.py::test_a_sum", "test_module.py::test_twice", "test_slow.py::test_slow")
+    assert functions == {names[0]: {"Sum.of"}, names[1]: {"doubled"}, names[2]: {"doubled"}}
+    place = mutant("for _ in []:").place
+    assert both.reach(place)
+    assert not other.reach(place)
+    ranks = running._First(place, both.reaches)
+    order = sorted(names, key=lambda name: ranks._rank(SimpleNamespace(nodeid=name)))  # type: ignore[arg-type]
+    assert order == [names[1], names[2], names[0]]
+
+
+@pytest.mark.deep
 def test_an_endless_loop_is_not_waited_for(package: Path) -> None:
     (package / "test_module.py").write_text("def test_loop():\n    while True:\n        pass\n")
-    killer, seconds = in_a_process(lambda one: running.judge(one, ["test_module.py"], 2.0), mutant("return x * y"))
+    killer, seconds = in_a_process(lambda one: running.judge(one, RIGHT, 2.0), mutant("return x * y"))
     assert killer.by == "test_module.py::test_loop"
     assert running.TOO_LONG in killer.why
     assert seconds < 30
@@ -155,7 +179,7 @@ def test_too_long_is_killed_only_if_the_right_source_is_fast(
         return [Done(one, None, "it took more than 60 s", 60.0)]
 
     monkeypatch.setattr(running, "each_in_a_process", late)
-    right = {"t": Unmutated("t", usual, True)}
+    right = {"t": Unmutated("t", usual, passes=True)}
     (verdict,) = running.judge_all([one], lambda _: ["t"], right, 1, 60.0)
     assert verdict.outcome == outcome
 
@@ -166,7 +190,7 @@ def test_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     survivors = [one for one in mutations.mutants("package/module.py") if one.place.becomes.startswith("total = 0 * ")]
 
     def judge(waiting: Sequence[Mutant], log: command.Log, jobs: int, limit: float) -> None:
-        log.add(Unmutated("test_module.py", 1.0, True))
+        log.right["test_module.py"] = RIGHT[0]
         for one in waiting:
             log.add(running.Verdict(one.name, "survived" if one in survivors else "killed", "test", "", 1.0))
 
