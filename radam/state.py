@@ -176,8 +176,6 @@ def overlaps(tensor: torch.Tensor) -> bool:
         reach += stride * (size - 1)
     else:
         return False
-    if tensor.numel() == 0:
-        return False
     # Interleaved strides may still be disjoint: count the places.
     places = torch.zeros((), dtype=torch.int64)
     for stride, size in dimensions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import math
 import pickle
 from collections import OrderedDict
@@ -13,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import radam
-from radam.state import whole_number
+from radam.state import overlaps, whole_number
 from tests.core.helpers import OPTIMIZERS, bits, numbers, parameter, params_of, run, seen, set_gradients, snapshot
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64)
@@ -461,6 +464,18 @@ def test_a_moment_that_is_a_view_of_another_tensor_is_refused(view: Callable[[to
     assert snapshot(optimizer) == before
     optimizer.state[param]["exp_avg"] = moment
     optimizer.step()
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=4))
+@example([(2, 1), (2, 3), (2, 2)])
+@example([(3, 2), (2, 3)])
+@example([(0, 1), (3, 0)])
+def test_elements_overlap_where_two_lie_in_one_place(lengths_and_strides: list[tuple[int, int]]) -> None:
+    shape, strides = [n for n, _ in lengths_and_strides], [stride for _, stride in lengths_and_strides]
+    tensor = torch.zeros(64 * 4).as_strided(shape, strides)
+    indices = list(itertools.product(*map(range, shape)))
+    places = {sum(i * stride for i, stride in zip(index, strides, strict=True)) for index in indices}
+    assert overlaps(tensor) == (len(places) < len(indices))
 
 
 def test_after_a_misfit_the_next_load_is_right() -> None:
