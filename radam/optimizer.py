@@ -12,6 +12,7 @@ import torch
 
 from radam import hooks, interchange, kernels, options, schedule, state
 from radam.kernels import Slot, capturable
+from radam.kernels.work import is_distributed
 from radam.rectification import Number
 from radam.schedule import Phase, Step
 from radam.weight_decay import WeightDecay, WeightDecayFunction
@@ -551,3 +552,10 @@ def _check(optimizer: str, slot: Slot, switches: Mapping[str, Any]) -> None:
     problem = state.misfit(param, known, capturable=switches["capturable"])
     if problem is not None:
         raise ValueError(f"the state of {where} does not fit: {problem}")
+    states = ((f"state {name!r}", known[name]) for name in state.TENSORS if name in known)
+    for name, tensor in (("gradient", grad), *states):
+        if is_distributed(tensor) != is_distributed(param):
+            kinds = ("a DTensor, as it is", "plain") if is_distributed(param) else ("plain, as it is", "a DTensor")
+            raise ValueError(
+                f"the {name} of {where} must be {kinds[0]}, but is {kinds[1]}: use distribute_tensor or full_tensor"
+            )

@@ -97,9 +97,10 @@ def settle(
     works, keys = [], []
     for place, slot in enumerate(slots):
         kernel = kernel_of(slot, decay, switches)
-        if kernel not in (FUSED, FOREACH) or slot.param.is_complex() or is_distributed(slot.param):
+        if kernel not in (FUSED, FOREACH):
             return None
         work = work_of(slot, place, amsgrad=amsgrad)
+        # Pairs of reals, local parts and negatives are views made for this step.
         if work.grad is not slot.grad:
             return None
         works.append(work)
@@ -157,7 +158,7 @@ def refusal(kernel: str, slot: Slot, decay: WeightDecayFunction) -> str | None:
     param, grad = slot.param, slot.grad
     if param.is_neg():
         return "it is a view of the negative of another tensor"
-    if (is_distributed(param) or is_distributed(grad)) and not is_local(slot):
+    if is_distributed(param) and not is_local(slot):
         return "it is a DTensor that is split in another way than its gradient or state, or is a sum"
     if kernel == CAPTURABLE:
         on_mps = param.device.type == "mps"

@@ -307,6 +307,31 @@ def test_the_local_part_of_a_dtensor_is_stepped(mesh: Any, dtype: torch.dtype, s
     assert torch.equal(split.to_local().detach(), whole.detach())  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("switches", [{}, {"foreach": False}, {"fused": True}, {"capturable": True}], ids=str)
+@pytest.mark.parametrize("what", ["gradient", "exp_avg_sq"])
+@pytest.mark.parametrize("distributed", [False, True])
+def test_a_dtensor_beside_a_plain_tensor_is_refused(
+    mesh: Any, distributed: bool, what: str, switches: dict[str, Any]
+) -> None:
+    """Before anything is touched: no operation takes both."""
+    pair = [distributed_parameter(mesh, torch.float32), torch.nn.Parameter(torch.ones(4, 3))]
+    param, other = pair if distributed else reversed(pair)
+    param.grad = torch.ones_like(param)
+    optimizer = radam.RAdam([("p", param)], **switches)
+    optimizer.step()
+    kept = param.detach().clone()
+    if what == "gradient":
+        param.grad = torch.ones_like(other)
+    else:
+        optimizer.state[param][what] = torch.ones_like(other)
+    step = float(optimizer.state[param]["step"])
+    kind = "a DTensor, as it is, but is plain" if distributed else "plain, as it is, but is a DTensor"
+    with pytest.raises(ValueError, match=f"{what}'? of parameter 'p' must be {kind}: use"):
+        optimizer.step()
+    assert bool((param == kept).all())
+    assert float(optimizer.state[param]["step"]) == step
+
+
 def test_a_dtensor_and_a_gradient_that_are_split_in_other_ways(mesh: Any) -> None:
     """One operation after the other, as torch does: what lies where is its business."""
     from torch.distributed.tensor import Replicate, distribute_tensor

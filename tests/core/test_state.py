@@ -469,6 +469,7 @@ def test_a_moment_that_is_a_view_of_another_tensor_is_refused(view: Callable[[to
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=4))
 @example([(2, 1), (2, 3), (2, 2)])
 @example([(3, 2), (2, 3)])
+@example([(3, 3), (2, 6)])
 @example([(0, 1), (3, 0)])
 def test_elements_overlap_where_two_lie_in_one_place(lengths_and_strides: list[tuple[int, int]]) -> None:
     shape, strides = [n for n, _ in lengths_and_strides], [stride for _, stride in lengths_and_strides]

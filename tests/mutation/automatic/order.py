@@ -96,7 +96,16 @@ _TESTS: dict[str, tuple[str, ...]] = {
         *_subject("closure", "constructor"),
         "tests/training/test_mixed_precision.py",
     ),
-    "radam/kernels/__init__.py": _core("dispatch", "settled", "fused", "work", "wrong_kernels::what_is_there_passes"),
+    "radam/kernels/__init__.py": _core(
+        *(
+            "dispatch",
+            "settled",
+            "fused",
+            "work",
+            "wrong_kernels::what_is_there_passes",
+            "capturable::mps_has_no_float64",
+        ),
+    ),
     "radam/kernels/capturable.py": (
         *_KERNELS[:2],
         *_core(_ON_THE_DEVICE, "capturable::every_configuration_in_lock_step", "work"),
