@@ -166,8 +166,9 @@ def refusal(kernel: str, slot: Slot, decay: WeightDecayFunction) -> str | None:
     # A subclass may override __call__ alone.
     if type(decay) is not WeightDecay:
         return "a weight_decay of one's own takes one parameter at a time"
-    if not (is_distributed(param) or (is_plain(param) and is_plain(grad))):
-        return f"{type(param).__name__} may give operations a meaning of its own"
+    for tensor in (param, grad):
+        if not (is_plain(tensor) or is_distributed(tensor)):
+            return f"{type(tensor).__name__} may give operations a meaning of its own"
     return fused.problem(param.device.type) if kernel == FUSED else None
 
 

@@ -283,6 +283,9 @@ def test_what_asks_for_a_value_is_an_error(switches: dict[str, Any]) -> None:
 def test_mps_has_no_float64() -> None:
     with FakeTensorMode(), pytest.raises(ValueError, match=r"capturable=True cannot serve .* mps has no float64"):
         radam.RAdam([torch.nn.Parameter(torch.empty(3, device="mps"))], capturable=True)
+    with FakeTensorMode():
+        for device in ("cuda", "xpu"):
+            radam.RAdam([torch.nn.Parameter(torch.empty(3, device=device))], capturable=True)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

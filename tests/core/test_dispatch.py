@@ -14,7 +14,7 @@ from radam import WeightDecay
 from radam.audit import Lockstep
 from radam.audit.subjects.radam import oracle
 from radam.kernels import fused
-from tests.core.helpers import OPTIMIZERS, parameter, params_of, run, snapshot
+from tests.core.helpers import OPTIMIZERS, Subclass, parameter, params_of, run, snapshot
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.complex128)
 ONE = "parameter 0 of group 0"
@@ -261,6 +261,18 @@ def test_a_kernel_that_is_wrong_in_some_steps_is_refused(
     # Without AMSGrad there is no maximum that could be wrong.
     is_right = what == "largest" and where == "no amsgrad"
     assert (fused.problem("cpu") is None) == is_right
+
+
+@pytest.mark.parametrize("switch", ["fused", "foreach"])
+def test_a_gradient_of_a_subclass_goes_by_the_loop(switch: str) -> None:
+    """Which is said where a list kernel is asked for."""
+    param, other = parameter(), parameter()
+    param.grad = torch.ones(3).as_subclass(Subclass)
+    with pytest.raises(ValueError, match=f"{switch}=True cannot serve .*: Subclass may give operations a meaning"):
+        radam.RAdam([param], **{switch: True}).step()
+    radam.RAdam([param]).step()
+    radam.RAdam([other], foreach=False).step()
+    assert torch.equal(param, other)
 
 
 # DTensor
