@@ -117,6 +117,15 @@ def test_numbers(t: int, beta: float) -> None:
     check(t, beta, rho_t(t, beta), rho_inf(beta), bias_correction(t, beta))
 
 
+@pytest.mark.parametrize("formula", [bias_correction, rho_t, n_eff, r_t], ids=lambda formula: formula.__name__)
+def test_a_tensor_that_has_changed_counts_as_it_is(formula: Callable[..., Any]) -> None:
+    """What is remembered is remembered of numbers alone."""
+    beta = torch.tensor(0.99, dtype=torch.float64)
+    formula(100, beta)
+    beta.fill_(0.9)
+    assert float(formula(100, beta)) == pytest.approx(formula(100, 0.9), rel=64 * U)
+
+
 @pytest.mark.parametrize("beta", CORNERS)
 def test_tensors_vectorised_over_steps(beta: float) -> None:
     t = torch.tensor(STEPS, dtype=torch.float64)
