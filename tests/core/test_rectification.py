@@ -360,6 +360,27 @@ def test_the_exact_rectification_of_tensors_is_that_of_numbers(beta: float, seve
                 assert abs(float(exact_r_t(t, beta)[i]) - exact_r_t(step, beta)) <= (160 + 40 / room) * U
 
 
+@pytest.mark.parametrize(("t", "beta"), [(3, 0.38196601125010515), (6, 0.3345796886899506), (13, 0.3333338908790951)])
+def test_the_exact_rectification_where_rounding_takes_n_to_two(t: int, beta: float) -> None:
+    """Its first step, in rationals: a step of no size, and no error."""
+    assert first_exact_step(beta) == t
+    assert n_eff(t, beta) < 2
+    assert exact_r_t(t, beta) == 0
+    assert float(exact_r_t(torch.tensor(float(t), dtype=torch.float64), beta)) == 0
+
+
+def test_the_exact_rectification_does_not_exceed_one() -> None:
+    """Where rounding takes the ratio of the variances above it."""
+    t, beta = 9154, 0.9916953273208929
+    assert exact_r_t(t, beta) == 1
+    assert float(exact_r_t(torch.tensor(float(t), dtype=torch.float64), beta)) == 1
+
+
+def test_a_third_is_refused_though_rounding_takes_n_to_two() -> None:
+    with pytest.raises(ValueError, match="exact_r_t does not exist at t=1000"):
+        exact_r_t(1000, 1 / 3)
+
+
 def test_the_exact_rectification_refuses_by_name() -> None:
     with pytest.raises(ValueError, match=r"exact_r_t does not exist at t=2, beta2=0.999: n_t=.* above 2"):
         exact_r_t(2, 0.999)
