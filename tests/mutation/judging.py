@@ -256,10 +256,13 @@ def ordered_tests(part: str = "") -> list[str]:
 
 
 class _FirstFailure:
-    """A pytest plugin that keeps the first failure."""
+    """A pytest plugin that keeps the first failure; tests with generated examples, which take longer, come last."""
 
     def __init__(self) -> None:
         self.test, self.reason = "", ""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and not self.test:
@@ -269,7 +272,7 @@ class _FirstFailure:
 
 
 def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
-    """Run the tests of a RAdam, file by file, until one fails.
+    """Run the tests of a RAdam until one fails.
 
     Raises:
         RuntimeError: pytest ended otherwise than by passed or failed tests.
@@ -279,15 +282,14 @@ def by_suite(specification: str, tests: Sequence[str]) -> Found | None:
     # What is imported already is not rewritten, which makes no difference to what fails.
     quiet = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     options = ["-x", *quiet, "--hypothesis-profile=find", "--subject", specification]
-    for file in tests:
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            status = int(pytest.main([*options, file], plugins=[first]))
-        if status == 1 and first.test:
-            return Found(first.test, first.reason, time.perf_counter() - started)
-        if status:
-            last = said.getvalue().strip().splitlines()[-1:]
-            raise RuntimeError(f"pytest exited with {status} for {specification} and {file}: {last}")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = int(pytest.main([*options, *tests], plugins=[first]))
+    if status == 1 and first.test:
+        return Found(first.test, first.reason, time.perf_counter() - started)
+    if status:
+        last = said.getvalue().strip().splitlines()[-1:]
+        raise RuntimeError(f"pytest exited with {status} for {specification}: {last}")
     return None
 
 
