@@ -371,7 +371,7 @@ def test_the_exact_rectification_where_rounding_takes_n_to_two(t: int, beta: flo
 
 def test_the_exact_rectification_does_not_exceed_one() -> None:
     """Where rounding takes the ratio of the variances above it."""
-    t, beta = 9154, 0.9916953273208929
+    t, beta = 80, 0.342090161874136
     assert exact_r_t(t, beta) == 1
     assert float(exact_r_t(torch.tensor(float(t), dtype=torch.float64), beta)) == 1
 
