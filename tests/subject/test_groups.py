@@ -93,6 +93,24 @@ def test_each_option_can_be_changed_between_steps(subject: Subject, family: Fami
         run(lockstep, 2, at)
 
 
+@pytest.mark.parametrize("beta", [0, 1])
+def test_a_list_of_betas_is_changed_in_place(subject: Subject, family: Family, beta: int) -> None:
+    """If it is kept as one; a tuple is replaced."""
+    lockstep = start(subject, family, [[parameter()]], BASE)
+    group = lockstep.optimizer.param_groups[0]
+    group["betas"] = list(group["betas"])
+    for step, value in enumerate((0.5, 0.8, 0.9)):
+        run(lockstep, 7, step)
+        changed = list(group["betas"])
+        changed[beta] = value
+        if isinstance(group["betas"], list):
+            group["betas"][beta] = value
+        else:
+            group["betas"] = tuple(changed)
+        lockstep.options[0]["betas"] = tuple(changed)
+    run(lockstep, 7, 3)
+
+
 @given(
     options=st.lists(radam_hyperparameters(), min_size=2, max_size=5),
     seed=st.integers(0, 1000),

@@ -184,7 +184,10 @@ def check_state_is_not_the_gradients_memory(run: Run) -> None:
 
 @gradients.check("dtype", "implementation", examples=0.1, compiled=False)
 def check_gradients_in_one_buffer(run: Run) -> None:
-    """Gradients that are views of one buffer, filled anew for each step, count as they are at that step."""
+    """Gradients that are views of one buffer, filled anew for each step, count as they are at that step.
+
+    Every other time through `.data`, which no version counter tells of.
+    """
     values = [run.numbers((3,)), run.numbers((2, 2))]
     options = run.hyperparameters()
     run.make(values, options)
@@ -193,9 +196,10 @@ def check_gradients_in_one_buffer(run: Run) -> None:
         f"buffer = torch.full((9,), 7.0, dtype={run.dtype}, device=params[0].device)\n"
         "other_params[0].grad, other_params[1].grad = buffer[1:4], buffer[5:].view(2, 2)"
     )
-    for _ in range(ACROSS):
+    for step in range(ACROSS):
         run.give([run.gradient(value.shape) for value in values])
-        run.script.do("for param, other_param in zip(params, other_params):\n    other_param.grad.copy_(param.grad)")
+        into = "other_param.grad.data" if step % 2 else "other_param.grad"
+        run.script.do(f"for param, other_param in zip(params, other_params):\n    {into}.copy_(param.grad)")
         run.compared_step(["other"], "other_params", "gradients in one buffer")
 
 
