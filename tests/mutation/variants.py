@@ -108,6 +108,11 @@ VARIANTS = (
             "            work = as_real(p)\n",
             "            work = as_real(p if self.defaults['differentiable'] else p.data)\n",
         ),
+        (
+            "        g = self.weight_decay(work, g, group)\n",
+            "        is_own = not isinstance(self.weight_decay, WeightDecay) and p.dtype == work.dtype\n"
+            "        g = self.weight_decay(p if is_own else work, g, group)\n",
+        ),
     ),
     _right(
         "loaded_tensors_kept",

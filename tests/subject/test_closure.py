@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -31,6 +32,22 @@ def test_options_that_a_closure_sets_count_in_its_step(subject: Subject, family:
             lr, decay = 0.1 / (step + 1), 0.2 / (step + 1)
             lockstep.optimizer.param_groups[0].update(lr=lr, weight_decay=decay)
             lockstep.options[0].update(lr=lr, weight_decay=decay)
+            p.grad = numbers((3,), p.dtype, step)
+            return 0.0
+
+        lockstep.step(closure)
+
+
+def test_options_that_a_closure_loads_count_in_its_step(subject: Subject, family: Family) -> None:
+    """As in a line search that goes back: the groups are other objects after it."""
+    p, lockstep = made(subject, family)
+    for step in range(ACROSS):
+        saved = copy.deepcopy(lockstep.optimizer.state_dict())
+
+        def closure(saved: dict[str, Any] = saved, step: int = step) -> float:
+            lr = 0.1 * (step % 3 + 1)
+            saved["param_groups"][0]["lr"] = lockstep.options[0]["lr"] = lr
+            lockstep.optimizer.load_state_dict(saved)
             p.grad = numbers((3,), p.dtype, step)
             return 0.0
 

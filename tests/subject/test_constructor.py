@@ -226,6 +226,7 @@ def test_a_callable_is_asked_once_per_parameter_with_a_gradient(
         assert places == expected, f"called for {len(places)} parameters, but should be once for each of {len(stepped)}"
         for param, grad, group in penalty.calls:
             (own,) = (p for p in stepped if p.data_ptr() == param.data_ptr())
+            assert param is own, "was given another tensor in the place of the parameter, which it cannot recognize"
             assert own.grad is not None
             assert torch.equal(grad, -own.grad if maximize else own.grad), f"was given {grad} [maximize={maximize}]"
             lr = 0.3 if own is third else 0.1

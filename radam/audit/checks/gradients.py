@@ -122,6 +122,22 @@ def check_a_gradient_is_all_it_takes(run: Run) -> None:
             run.same(f"params[{i}]", f"other_params[{i}]", f"param {i}, which requires no gradient but has one")
 
 
+@gradients.check(examples=0.05)
+def check_zero_grad(run: Run) -> None:
+    """After `zero_grad()` no parameter has a gradient other than zeros, a frozen one neither."""
+    run.make([run.numbers((3,)), run.numbers((2, 2))])
+    run.drive(2)
+    run.script.do("params[1].requires_grad_(False)")
+    for _ in range(2):
+        run.give([run.gradient(param.shape) for param in run.params()])
+        run.script.do("optimizer.zero_grad()")
+        for i in range(2):
+            run.expect(
+                f"params[{i}].grad is None or not params[{i}].grad.any()",
+                f"param {i}{' (frozen)' if i else ''} has a gradient after zero_grad()",
+            )
+
+
 @gradients.check("dtype", examples=0.05)
 def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
     """A sparse gradient is taken, or refused by a RuntimeError that says so, its parameter and state untouched."""

@@ -389,6 +389,16 @@ class ForgetsTheFrozen(Plain):
         super().update_group(group)
 
 
+class LeavesTheFrozen(Plain):
+    """`zero_grad` passes over frozen parameters."""
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        frozen = [(p, p.grad) for group in self.param_groups for p in group["params"] if not p.requires_grad]
+        super().zero_grad(set_to_none)
+        for param, grad in frozen:
+            param.grad = grad
+
+
 class CountsBeforeItRefuses(Plain):
     """The steps are counted before a sparse gradient is refused."""
 
@@ -1066,6 +1076,7 @@ WRONG: Mapping[str, Wrong] = {
     "late_gradients": Wrong(OneCountPerGroup, r"a parameter whose first gradient came after \d steps = "),
     "frozen_and_freed": Wrong(ForgetsTheFrozen, "a parameter that was frozen twice = "),
     "a_gradient_is_all_it_takes": Wrong(SkipsTheFrozen, "param 0, which requires no gradient but has one = "),
+    "zero_grad": Wrong(LeavesTheFrozen, r"param 1 \(frozen\) has a gradient after zero_grad"),
     "sparse_gradients_are_refused_or_taken": Wrong(
         CountsBeforeItRefuses, "step of param 0 after a refused gradient = "
     ),
