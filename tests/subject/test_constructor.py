@@ -351,6 +351,10 @@ def test_a_tensor_lr(subject: Subject, family: Family, shape: tuple[int, ...]) -
     lr.fill_(0.0625)
     lockstep.options[0]["lr"] = 0.0625
     run(lockstep, 3, 2)
+    # No version counter tells of this.
+    lr.data.fill_(0.5)
+    lockstep.options[0]["lr"] = 0.5
+    run(lockstep, 3, 3)
 
 
 @pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)

@@ -257,6 +257,44 @@ def test_loaded_options_win_and_can_be_changed_afterwards(subject: Subject, fami
         run(lockstep, 2, 2)
 
 
+def test_states_are_dealt_out_by_the_numbers_of_the_file(subject: Subject, family: Family) -> None:
+    """The groups of a state_dict say which entry belongs to which parameter."""
+    lockstep = start(subject, family, [[parameter((3,), seed=i) for i in range(3)]], {"lr": 0.1})
+    run(lockstep, 4)
+    saved = copy.deepcopy(lockstep.optimizer.state_dict())
+    before = held(subject, lockstep.optimizer)
+    turned = [2, 0, 1]
+    numbers_of = saved["param_groups"][0]["params"]
+    saved["param_groups"][0]["params"] = [numbers_of[i] for i in turned]
+    lockstep.optimizer.load_state_dict(saved)
+    after = held(subject, lockstep.optimizer)
+    quantities = [name for name in before[0] if name != "param"]
+    for place, i in enumerate(turned):
+        for name in quantities:
+            one, other = (torch.as_tensor(state[name]) for state in (after[place], before[i]))
+            assert same_bits(one, other), f"{name} of parameter {place} is not that of {i}"
+
+
+def test_what_a_user_keeps_in_the_state_is_loaded(subject: Subject, family: Family) -> None:
+    lockstep = start(subject, family, [[parameter()]], {"lr": 0.1})
+    run(lockstep, 3)
+    (param,) = params_of(lockstep.optimizer)
+    lockstep.optimizer.state[param]["mine"] = torch.tensor([1.0, 2.0], dtype=torch.float64, device=param.device)
+    fresh = loaded_into_another(family, lockstep.optimizer, {}, copy.deepcopy(lockstep.optimizer.state_dict()))
+    (param,) = params_of(fresh)
+    assert "mine" in fresh.state[param], "a value that the user keeps in the state is gone after loading"
+    assert fresh.state[param]["mine"].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_count_that_is_set_back_to_zero_leaves_the_moments(subject: Subject, family: Family, name: str) -> None:
+    """To warm up again, from moments that are there."""
+    lockstep = start(subject, family, [[parameter()]], CONFIGURATIONS[name])
+    run(lockstep, 7)
+    lockstep.jump(params_of(lockstep.optimizer)[0], 0)
+    run(lockstep, 9, 1)
+
+
 def test_state_of_some_parameters_alone(subject: Subject, family: Family) -> None:
     """Parameters without a gradient so far have no state, in the state_dict too, and start from 0 after loading."""
     lockstep = start(subject, family, [[parameter((3,), seed=i) for i in range(4)]], {"lr": 0.1})
