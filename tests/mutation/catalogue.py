@@ -7,6 +7,7 @@ from collections import Counter
 from tests.mutation import (
     mutants_accidents,
     mutants_adam,
+    mutants_evasive,
     mutants_kernels,
     mutants_numbers,
     mutants_objects,
@@ -27,6 +28,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants_unseen.MUTANTS,
     *mutants_accidents.MUTANTS,
     *mutants_reported.MUTANTS,
+    *mutants_evasive.MUTANTS,
 )
 BY_NAME: dict[str, Mutant] = {mutant.name: mutant for mutant in MUTANTS}
 

@@ -364,6 +364,18 @@ def test_a_tensor_lr_with_every_option(subject: Subject, family: Family, options
     run(follow(subject, optimizer, [{**options, "lr": lr.item()}]), ACROSS)
 
 
+def test_a_tensor_lr_is_that_of_all_groups(subject: Subject, family: Family) -> None:
+    """What is written into it reaches each group that was given none of its own."""
+    lr = torch.tensor(0.125)
+    groups = [{"params": [parameter((3,), seed=i)]} for i in range(3)]
+    lockstep = follow(subject, family.build(groups, {"lr": lr}), [{"lr": 0.125} for _ in groups])
+    run(lockstep, 7)
+    lr.fill_(0.5)
+    for own in lockstep.options:
+        own["lr"] = 0.5
+    run(lockstep, 3, 1)
+
+
 def test_a_tensor_lr_of_a_group(subject: Subject, family: Family) -> None:
     """Beside a number, and beside a group without one of its own."""
     for own, default in ((torch.tensor(0.125), 0.5), (0.125, torch.tensor(0.5))):
