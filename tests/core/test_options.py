@@ -542,6 +542,16 @@ class Subclass(WeightDecay):
     """A decay that may act in another way."""
 
 
+def test_the_decay_of_a_group_stays_in_its_group() -> None:
+    """Also where all optimizers share the object that is the default."""
+    instance = radam.RAdam([{"params": [parameter()], "weight_decay": WeightDecay(0.5, absolute=True)}])
+    instance.add_param_group({"params": [parameter()], "weight_decay": WeightDecay(0.25, weight_decouple=False)})
+    assert [group["weight_decay"] for group in instance.param_groups] == [0.5, 0.25]
+    for other in (instance, radam.RAdam([parameter()])):
+        assert other.weight_decay.defaults() == {"weight_decay": 0.0, "weight_decouple": True, "absolute": False}
+    assert radam.RAdam([parameter()]).param_groups[0]["weight_decay"] == 0.0
+
+
 @pytest.mark.parametrize("own", [WeightDecay(0.1), Shrink()], ids=["WeightDecay", "callable"])
 @pytest.mark.parametrize("decay", [Subclass(0.5), lambda param, grad, group: grad], ids=["subclass", "function"])
 def test_another_callable_in_a_group_is_refused(own: Any, decay: Any) -> None:

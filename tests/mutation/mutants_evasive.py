@@ -62,7 +62,6 @@ STEPPING = (
     "                    grad = p.grad\n"
 )
 STEP_ONE = "    def _step_one(self"
-TAKEN_APART = "            param_group = {**param_group, **given.defaults()}\n"
 WITH_GRAPH = 'torch.set_grad_enabled(self.defaults["differentiable"])'
 WRITTEN = "            p.copy_(work)\n"
 ZERO_V = '            state["exp_avg_sq"] = torch.zeros_like(p, dtype=dtype)\n'
@@ -90,7 +89,6 @@ A_DECAY = "        if decay != 0.0:\n"
 A_INIT = "        super().__init__(params, options)\n"
 A_LOSS = "        loss = None\n"
 A_MATH = "import math\n"
-A_RATE = '        lr = float(group["lr"])\n'
 A_SAVED = 'state_dict["state"].get(i, {})'
 A_STEP = "    @torch.no_grad()\n    def step("
 A_UPDATE = "        work.addcdiv_(m, denominator, value=-lr / bias1)\n"
@@ -295,15 +293,6 @@ def two_optimizers_in_turn(module: Module) -> Observation:
         p.grad = wave(t, 5, p)
         second.step()
     return {"p": p.detach(), "v": first.state[p]["exp_avg_sq"]}
-
-
-def optimizer_after_another(module: Module) -> Observation:
-    """One optimizer has a WeightDecay in a group, and then another one is made without any."""
-    optimizer_of(module)([{"params": [parameter()], "weight_decay": module.WeightDecay(0.5)}], lr=0.1)
-    p = parameter()
-    optimizer = optimizer_of(module)([p], lr=0.1)
-    steps(optimizer, [p], 1, 2)
-    return {"p": p.detach()}
 
 
 def loaded_as_it_began(module: Module) -> Observation:
@@ -567,14 +556,6 @@ loop(
     (SHRINK, "        if factor:\n            param.mul_(factor)\n"),
 )
 loop(
-    "group_decay_written_to_object",
-    "weight decay",
-    "The numbers of a WeightDecay that is given in a group are also written to the optimizer's object. All optimizers "
-    "that were given none share that one, and later ones decay.",
-    optimizer_after_another,
-    (TAKEN_APART, f"            self.weight_decay.__dict__.update(given.defaults())\n{TAKEN_APART}"),
-)
-loop(
     "l2_without_derivative",
     "weight decay",
     "With differentiable=True nothing flows back to the parameter through the L2 term.",
@@ -683,13 +664,6 @@ foreach(
         "        if self.param_groups and isinstance(lr, torch.Tensor):\n"
         '            param_group = {**param_group, "lr": lr.clone()}\n',
     ),
-)
-adam(
-    "adam_lr_scale_applied",
-    "plumbing",
-    "A value that the user keeps in a group as lr_scale, for a scheduler that works it into lr, is applied again.",
-    drive(groups=[{"lr_scale": 0.5}], lr=0.1),
-    (A_RATE, '        lr = float(group["lr"]) * group.get("lr_scale", 1.0)\n'),
 )
 adam(
     "adam_claims_to_unscale",

@@ -300,6 +300,14 @@ def test_a_generator_of_parameters(subject: Subject, family: Family) -> None:
     run(follow(subject, optimizer, [{"lr": 0.1}]), ACROSS)
 
 
+def test_a_generator_of_the_parameters_of_a_group(subject: Subject, family: Family) -> None:
+    params = [parameter((3,), seed=i) for i in range(4)]
+    optimizer = family.build([{"params": (p for p in params[:2])}], {"lr": 0.1})
+    optimizer.add_param_group({"params": (p for p in params[2:])})
+    assert [id(p) for p in params_of(optimizer)] == [id(p) for p in params]
+    run(follow(subject, optimizer, [{"lr": 0.1}] * 2), ACROSS)
+
+
 def test_a_module_is_trained(subject: Subject, family: Family) -> None:
     """Gradients of autograd instead of drawn ones, in the usual loop."""
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()

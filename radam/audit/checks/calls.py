@@ -73,6 +73,27 @@ def check_closure(run: Run) -> None:
 
 
 @calls.check("implementation", examples=0.05, compiled=False)
+def check_a_step_within_the_closure_of_another(run: Run) -> None:
+    """An optimizer that is stepped by the closure of another of its class takes its step, as the other does."""
+    if run.setting.implementation == "differentiable":
+        raise Skipped("a closure cannot differentiate by parameters that are not leaves")
+    values = [run.numbers((3,)), run.numbers((2, 2))]
+    options = run.hyperparameters()
+    for name in ("", "inner", "alone"):
+        run.make(values, options, name=name)
+    run.script.do("def closure():\n    inner.step()\n    return 1.0")
+    for _ in range(3):
+        gradients = [run.gradient(value.shape) for value in values]
+        for params in ("params", "inner_params", "alone_params"):
+            run.give(gradients, params)
+        run.script.do("optimizer.step(closure)")
+        run.step("alone")
+        for i in range(2):
+            run.same(f"params[{i}]", f"alone_params[{i}]", f"param {i} after a closure that steps another optimizer")
+            run.same(f"inner_params[{i}]", f"alone_params[{i}]", f"param {i} of an optimizer stepped in a closure")
+
+
+@calls.check("implementation", examples=0.05, compiled=False)
 def check_grad_mode(run: Run) -> None:
     """A step in either grad mode gives the same bits, leaves the mode as it was, and makes no graph."""
     if run.setting.implementation == "differentiable":

@@ -346,7 +346,8 @@ def check_dtype_and_layout_are_kept(run: Run) -> None:
 @tensors.check("dtype", "implementation", examples=0.05, compiled=False)
 def check_version_counters_move(run: Run) -> None:
     """A parameter that a step has changed has another version: autograd can tell that a saved tensor is stale."""
-    run.make()
+    # So large that every dtype's parameters change.
+    run.make(options=run.hyperparameters(lr=0.1))
     for _ in range(ACROSS):
         run.script.do(
             "versions = [param._version for param in params]\nvalues = [param.detach().clone() for param in params]"

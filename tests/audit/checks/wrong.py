@@ -399,6 +399,21 @@ class LeavesTheFrozen(Plain):
             param.grad = grad
 
 
+class OneStepAtATime(Plain):
+    """While a step is going on, none of the class takes another."""
+
+    busy = False
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        if OneStepAtATime.busy:
+            return None
+        OneStepAtATime.busy = True
+        try:
+            return super().step(closure)
+        finally:
+            OneStepAtATime.busy = False
+
+
 class CountsBeforeItRefuses(Plain):
     """The steps are counted before a sparse gradient is refused."""
 
@@ -1076,6 +1091,7 @@ WRONG: Mapping[str, Wrong] = {
     "late_gradients": Wrong(OneCountPerGroup, r"a parameter whose first gradient came after \d steps = "),
     "frozen_and_freed": Wrong(ForgetsTheFrozen, "a parameter that was frozen twice = "),
     "a_gradient_is_all_it_takes": Wrong(SkipsTheFrozen, "param 0, which requires no gradient but has one = "),
+    "a_step_within_the_closure_of_another": Wrong(OneStepAtATime, "param 0 of an optimizer stepped in a closure = "),
     "zero_grad": Wrong(LeavesTheFrozen, r"param 1 \(frozen\) has a gradient after zero_grad"),
     "sparse_gradients_are_refused_or_taken": Wrong(
         CountsBeforeItRefuses, "step of param 0 after a refused gradient = "
