@@ -73,8 +73,6 @@ F_HALF = "def moment_dtype(p: torch.Tensor)"
 F_INIT = "        super().__init__(params, options)\n"
 F_LISTS = "        for (_, _, t), items in buckets.items():\n            self._step_list(items, t, group)\n"
 F_LOAD = "        super().load_state_dict(state_dict)\n"
-F_MAXIMIZE = '        if group["maximize"]:\n'
-F_PARAMS = "        params = [item.param for item in items]\n"
 F_PENALTY = 'return 0.0 if group.get("weight_decouple", self.weight_decouple) else rate\n'
 F_RETURN = "        return loss\n"
 F_SAVED = 'saved = [state_dict["state"].get(i) for group in state_dict["param_groups"] for i in group["params"]]\n'
@@ -342,15 +340,6 @@ def graph_from_before_step(module: Module) -> Observation:
     except RuntimeError:
         return {"refused": True}
     return {"refused": False}
-
-
-def one_storage(module: Module) -> Observation:
-    """Two parameters begin at the same place of one storage."""
-    data = torch.tensor(ONE, dtype=torch.float64)
-    whole, part = torch.nn.Parameter(data), torch.nn.Parameter(data[:2])
-    optimizer = optimizer_of(module)([whole, part], lr=0.1)
-    steps(optimizer, [whole, part], 1, 3)
-    return {"data": data}
 
 
 class Exempting:
@@ -624,13 +613,6 @@ loop(
         f"{MAXIMIZE}",
     ),
 )
-foreach(
-    "foreach_maximize_of_number_ignored",
-    "maximize",
-    "maximize counts in lists only if it is True itself, not the number 1.",
-    drive(maximize=1),
-    (F_MAXIMIZE, '        if group["maximize"] is True:\n'),
-)
 
 # --- lr and other options --------------------------------------------------------------------------------------------
 
@@ -710,13 +692,6 @@ loop(
     "The names of named parameters are not kept: they are missing in the file.",
     named,
     (ADDED, f'{ADDED}        self.param_groups[-1].pop("param_names", None)\n'),
-)
-foreach(
-    "foreach_one_of_each_address",
-    "plumbing",
-    "Of parameters that begin at the same place in memory, only the last one in a list is stepped.",
-    one_storage,
-    (F_PARAMS, f"        items = list({{item.param.data_ptr(): item for item in items}}.values())\n{F_PARAMS}"),
 )
 foreach(
     "foreach_load_overwrites_defaults",

@@ -384,6 +384,13 @@ def test_a_tensor_lr_is_that_of_all_groups(subject: Subject, family: Family) -> 
     run(lockstep, 3, 1)
 
 
+def test_a_copy_has_a_tensor_lr_of_its_own(subject: Subject, family: Family) -> None:
+    lr = torch.tensor(0.125)
+    copied = copy.deepcopy(family.build([parameter()], {"lr": lr}))
+    lr.fill_(0.5)
+    run(follow(subject, copied, [{"lr": 0.125}]), 7)
+
+
 def test_a_tensor_lr_of_a_group(subject: Subject, family: Family) -> None:
     """Beside a number, and beside a group without one of its own."""
     for own, default in ((torch.tensor(0.125), 0.5), (0.125, torch.tensor(0.5))):

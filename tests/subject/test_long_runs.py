@@ -19,6 +19,16 @@ from tests.subject.driving import CONFIGURATIONS, assert_judged, follow, paramet
 everywhere = pytest.mark.parametrize("options", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
 
 
+CHANGES: dict[str, tuple[Any, ...]] = {
+    "lr": (0.01, 0.0, 0.3),
+    "betas": ((0.5, 0.75), (0.8, 0.99)),
+    "eps": (1.0, 1e-3),
+    "weight_decay": (0.25, 0.0),
+    "amsgrad": (True, False),
+    "maximize": (True, False),
+}
+
+
 def sent_to(lockstep: Lockstep, subject: Subject, family: Family, steps: int, apart: int = 0) -> Lockstep:
     """The same optimizer after so many steps, by its own state_dict: `step` keeps the type that it has there.
 
@@ -53,6 +63,19 @@ def test_steps_far_away(subject: Subject, family: Family, options: dict[str, Any
     for param in params_of(lockstep.optimizer):
         seen = float(lockstep.optimizer.state[param][subject.state["t"]])
         assert seen == steps + 4, f"step = {seen}, but should be {steps + 4}"
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_options_change_far_away(subject: Subject, family: Family, name: str) -> None:
+    """Where both corrections are 1 to the last bit, and nothing else of a step's scalars changes any more."""
+    lockstep = start(subject, family, [[parameter((3,), seed=i)] for i in range(2)], {"lr": 0.1, "betas": (0.9, 0.99)})
+    run(lockstep, 2)
+    lockstep = sent_to(lockstep, subject, family, 10**5)
+    run(lockstep, 3, 1)
+    for step, value in enumerate(CHANGES[name]):
+        for group, options in zip(lockstep.optimizer.param_groups, lockstep.options, strict=True):
+            group[name] = options[name] = value
+            run(lockstep, 2, 2 + step)
 
 
 @pytest.mark.parametrize("apart", [1, 3, 100])
