@@ -38,7 +38,6 @@ ADDED = "        super().add_param_group(param_group)\n"
 BRANCH = "not rho >= threshold:"
 CALLED = "                loss = closure()\n"
 CHECKED = "        check_group({**self.defaults, **param_group})\n"
-FACTOR = '1.0 - coefficient if group.get("absolute", self.absolute) else 1.0 - lr * coefficient\n'
 GETSTATE = "    def __getstate__(self)"
 HALVES = "HALF = (torch.float16, torch.bfloat16)\n"
 IS_NEW = '        if "step" not in state:\n'
@@ -523,20 +522,6 @@ foreach(
 
 # --- weight decay ----------------------------------------------------------------------------------------------------
 
-loop(
-    "decay_factor_kept_without_kind",
-    "weight decay",
-    "The factor of the last decay is used again for the same lr and coefficient, even if the next group is absolute "
-    "where the last one was not.",
-    drive(start=TWO, groups=[{"absolute": False}, {"absolute": True}], decay=(0.2,), lr=0.1),
-    (
-        f"        factor = {FACTOR}",
-        '        if self.__dict__.get("_last", (None, None))[:2] != (lr, coefficient):\n'
-        f"            factor = {FACTOR}"
-        "            self._last = (lr, coefficient, factor)\n"
-        "        factor = self._last[2]\n",
-    ),
-)
 loop(
     "decay_factor_of_zero_taken_for_none",
     "weight decay",

@@ -257,6 +257,19 @@ def test_loaded_options_win_and_can_be_changed_afterwards(subject: Subject, fami
         run(lockstep, 2, 2)
 
 
+def test_loaded_options_are_not_those_of_later_groups(subject: Subject, family: Family) -> None:
+    """A group that is added after a load has the constructor's: what is loaded belongs to the groups in the file."""
+    lockstep = start(subject, family, [[parameter()]], {"lr": 0.1, "weight_decay": 0.25})
+    run(lockstep, 3)
+    saved = copy.deepcopy(lockstep.optimizer.state_dict())
+    saved["param_groups"][0].update(lr=0.01, betas=(0.5, 0.9), eps=0.5, weight_decay=0.75)
+    lockstep.options[0].update(lr=0.01, betas=(0.5, 0.9), eps=0.5, weight_decay=0.75)
+    lockstep.optimizer.load_state_dict(saved)
+    lockstep.optimizer.add_param_group({"params": [parameter(seed=1)]})
+    lockstep.options.append({"lr": 0.1, "weight_decay": 0.25})
+    run(lockstep, 9, 3)
+
+
 def test_states_are_dealt_out_by_the_numbers_of_the_file(subject: Subject, family: Family) -> None:
     """The groups of a state_dict say which entry belongs to which parameter."""
     lockstep = start(subject, family, [[parameter((3,), seed=i) for i in range(3)]], {"lr": 0.1})
