@@ -82,6 +82,7 @@ class Verdict:
 
 BY_CHECKS_ALONE = {
     "old_file_without_maximize": "A RAdam need not fill in what an older file lacks; a check sees if it does.",
+    "half_written_past_version": "A RAdam need not move version counters; a check sees if it does.",
 }
 """Mutants of a RAdam that its tests need not find, and why."""
 

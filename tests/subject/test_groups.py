@@ -200,6 +200,20 @@ def test_a_group_added_in_mid_run_starts_from_its_own_first_step(subject: Subjec
     assert_judged(lockstep)
 
 
+def test_a_frozen_group_added_in_mid_run_is_trained_when_it_is_freed(subject: Subject, family: Family) -> None:
+    """As the layers of a model that are thawed one after the other."""
+    lockstep = start(subject, family, [[parameter()]], BASE)
+    run(lockstep, 3)
+    first, late = params_of(lockstep.optimizer)[0], parameter(seed=1).requires_grad_(False)
+    lockstep.optimizer.add_param_group({"params": [late]})
+    lockstep.options.append(dict(BASE))
+    assert [id(p) for p in params_of(lockstep.optimizer)] == [id(first), id(late)]
+    set_gradients([first], 3)
+    lockstep.step()
+    late.requires_grad_(True)
+    run(lockstep, ACROSS, 4)
+
+
 def test_a_group_added_late_has_the_constructors_options_not_the_first_groups(subject: Subject, family: Family) -> None:
     lockstep = start(subject, family, [[parameter((4,))]], BASE, [{"lr": 0.5, "eps": 0.5, "betas": (0.3, 0.7)}])
     run(lockstep, 4)

@@ -88,6 +88,19 @@ def test_parameters_of_different_ages_far_away(subject: Subject, family: Family,
     run(sent_to(lockstep, subject, family, steps, apart), 3, 1)
 
 
+@pytest.mark.parametrize("beta2", [0.9, 0.99])
+@pytest.mark.parametrize("beyond", [1.0001, 1.5])
+def test_a_threshold_above_rho_inf_is_never_reached(
+    subject: Subject, family: Family, beta2: float, beyond: float
+) -> None:
+    """Not where rho_t has become rho_inf to the last bit either."""
+    threshold = beyond * (1 + beta2) / (1 - beta2)
+    lockstep = start(subject, family, [[parameter()]], {"lr": 0.1, "betas": (0.9, beta2), "threshold": threshold})
+    run(lockstep, 2)
+    for steps in (100, 10_000):
+        run(sent_to(lockstep, subject, family, steps), 3, 1)
+
+
 @pytest.mark.parametrize("beta2", [0.9, 0.99, 0.9995, 0.9999, 1 - 1e-6])
 @pytest.mark.parametrize("steps", [30, 300, 3000, 30_000])
 def test_slow_averages_far_away(subject: Subject, family: Family, beta2: float, steps: int) -> None:

@@ -288,15 +288,17 @@ def test_states_are_dealt_out_by_the_numbers_of_the_file(subject: Subject, famil
             assert same_bits(one, other), f"{name} of parameter {place} is not that of {i}"
 
 
-def test_what_a_user_keeps_in_the_state_is_loaded(subject: Subject, family: Family) -> None:
+def test_what_a_user_keeps_in_state_and_groups_is_loaded(subject: Subject, family: Family) -> None:
     lockstep = start(subject, family, [[parameter()]], {"lr": 0.1})
     run(lockstep, 3)
     (param,) = params_of(lockstep.optimizer)
     lockstep.optimizer.state[param]["mine"] = torch.tensor([1.0, 2.0], dtype=torch.float64, device=param.device)
+    lockstep.optimizer.param_groups[0]["theirs"] = "kept"
     fresh = loaded_into_another(family, lockstep.optimizer, {}, copy.deepcopy(lockstep.optimizer.state_dict()))
     (param,) = params_of(fresh)
     assert "mine" in fresh.state[param], "a value that the user keeps in the state is gone after loading"
     assert fresh.state[param]["mine"].tolist() == [1.0, 2.0]
+    assert fresh.param_groups[0].get("theirs") == "kept", "a value that the user keeps in a group is gone after loading"
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
