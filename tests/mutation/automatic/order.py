@@ -96,15 +96,9 @@ _TESTS: dict[str, tuple[str, ...]] = {
         *_subject("closure", "constructor"),
         "tests/training/test_mixed_precision.py",
     ),
-    "radam/kernels/__init__.py": _core(
-        *(
-            "dispatch",
-            "settled",
-            "fused",
-            "work",
-            "wrong_kernels::what_is_there_passes",
-            "capturable::mps_has_no_float64",
-        ),
+    "radam/kernels/__init__.py": (
+        *_core("dispatch", "settled", "fused", "work"),
+        *_core("wrong_kernels::what_is_there_passes", "capturable::mps_has_no_float64"),
     ),
     "radam/kernels/capturable.py": (
         *_KERNELS[:2],

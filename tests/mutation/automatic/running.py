@@ -186,12 +186,15 @@ def serve(file: str, source: str) -> None:
 
 
 def run_tests(
-    files: Sequence[str], place: Place | None = None, reaches: Mapping[str, Reach] | None = None, *others: object
+    files: Sequence[str],
+    place: Place | None = None,
+    reaches: Mapping[str, Reach] | None = None,
+    plugins: Sequence[object] = (),
 ) -> Killer | None:
     """The first test of some files that fails; in the order that suits a mutant's place, where that is given."""
     for tests in files:
         first = _First(place, reaches or {})
-        status = pytest.main([*OPTIONS, *(str(ROOT / name) for name in tests.split())], plugins=[first, *others])
+        status = pytest.main([*OPTIONS, *(str(ROOT / name) for name in tests.split())], plugins=[first, *plugins])
         if first.killer:
             return first.killer
         if status != pytest.ExitCode.OK:
@@ -258,7 +261,7 @@ def unmutated(files: Sequence[str], jobs: int, limit: float) -> Iterator[Unmutat
         _quiet()
         start = time.monotonic()
         reaches = _Reaches()
-        killer = run_tests([tests], None, None, reaches)
+        killer = run_tests([tests], plugins=[reaches])
         return Unmutated(tests, time.monotonic() - start, killer is None, reaches.each)
 
     for done in each_in_a_process(work, files, jobs, limit):
