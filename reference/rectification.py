@@ -423,11 +423,11 @@ def first_adaptive_step(beta2: Any, threshold: Any, strict: bool = False) -> int
     reachable = limit > threshold if isinstance(beta2, Fraction) else compare(limit, threshold)
     if not (limit > 4 and reachable):
         return None
-    t: int = max(1, math.floor(min(threshold, limit)))  # rho_t <= t
+    t: int = math.floor(max(1, min(threshold, limit)))  # rho_t <= t
     value: Any = rho_t(t, beta2)
     while not compare(value, threshold):
         sums = _lag_sums(*_exactly(beta2))
-        if t > _KEPT and sums.late is not None and sums.late[1] == 0:
+        if sums.late is not None and sums.late[0] <= t and sums.late[1] == 0:
             return None  # every later power is 0 to the last bit carried, so rho_t no longer changes
         t += 1
         value = rho_t(t, beta2)

@@ -173,6 +173,11 @@ def _check_domain(name: str, domain: Domain) -> None:
         raise ValueError(f"{name} must be an open interval around 0, but is {domain!r}")
 
 
+def _distance_to_the_end(domain: Domain, sign: int) -> float:
+    """Return how far a domain reaches from 0 to one side."""
+    return max(sign * end for end in domain)
+
+
 def _log_mgf(mgf: Mgf, x: float, mgf_error: float) -> float:
     """Return an upper bound of log E[Q^x]."""
     try:
@@ -217,13 +222,13 @@ def _largest(function: Callable[[float], float], end: float) -> float:
 
 def _rate(mean: float, mgf: Mgf, domain: Domain, sign: int, mgf_error: float) -> float:
     """Return sup over x > 0 of x sign mean - log E[Q^(sign x)], at least 0 (the value at x = 0)."""
-    end = domain[1] if sign > 0 else -domain[0]
+    end = _distance_to_the_end(domain, sign)
     return max(0.0, _largest(lambda x: x * sign * mean - _log_mgf(mgf, sign * x, mgf_error), end))
 
 
 def _threshold(level: float, mgf: Mgf, domain: Domain, sign: int, mgf_error: float) -> float:
     """Return sign times the smallest (log E[Q^(sign x)] + level) / x over x > 0."""
-    end = domain[1] if sign > 0 else -domain[0]
+    end = _distance_to_the_end(domain, sign)
     return -sign * _largest(lambda x: -(_log_mgf(mgf, sign * x, mgf_error) + level) / x, end)
 
 

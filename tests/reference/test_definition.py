@@ -48,6 +48,33 @@ def test_radam_is_its_definition(hyperparameters: dict[str, Any], p0: Any, gradi
     assert_same_function(RAdam, radam, hyperparameters, p0, gradients)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"betas": (0.9, 0.65), "threshold": 4.0},  # rho_inf = 4.7
+        {"decay_when_skipped": False, "degenerated_to_sgd": False},
+        {"decay_when_skipped": False, "degenerated_to_sgd": False, "absolute": True, "threshold": 7.0},
+    ],
+    ids=str,
+)
+def test_radam_is_its_definition_where_a_step_is_the_first_of_its_kind(changed: dict[str, Any]) -> None:
+    hyperparameters = {"lr": 0.1, "betas": (0.9, 0.999), "weight_decay": 0.3, **changed}
+    rng = np.random.default_rng(2)
+    assert_same_function(RAdam, radam, hyperparameters, rng.normal(size=SIZE), rng.normal(size=(12, SIZE)))
+
+
+def test_no_threshold_makes_a_step_adaptive_whose_limit_has_no_variance() -> None:
+    """`RAdam` refuses a threshold below 4; the sums take any. At 24 bits rho_inf is 4 for the number nearest to 0.6."""
+    with mpmath.workprec(24):
+        gradients = to_mpf(np.linspace(1.0, 2.0, 12)[:, None])
+        for beta2 in (mpmath.mpf("0.55"), mpmath.mpf("0.6")):
+            never, low = (
+                radam(to_mpf(np.ones(1)), gradients, betas=(mpmath.mpf("0.9"), beta2), threshold=threshold)
+                for threshold in (mpmath.inf, mpmath.mpf(3))
+            )
+            assert low == never
+
+
 @settings(deadline=None, max_examples=60)
 @given(hyperparameters=adam_hyperparameters, p0=arrays(SIZE), gradients=arrays(STEPS, SIZE))
 def test_adam_is_its_definition(hyperparameters: dict[str, Any], p0: Any, gradients: Any) -> None:

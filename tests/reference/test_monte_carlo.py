@@ -7,9 +7,11 @@ import os
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,13 +102,25 @@ def test_the_bound_on_the_moments_is_sharp_enough() -> None:
 def test_moments_of_many_samples() -> None:
     samples = np.random.default_rng(1).standard_normal((2, 3, 50))
     together = Moments.of(samples)
-    assert together.mean.shape == (2, 3)
+    assert (together.count, together.mean.shape) == (50, (2, 3))
     assert together.m4[1, 2] == Moments.of(samples[1, 2]).m4
     assert together != Moments.of(samples[::-1])
     assert together != 0
+    for count in (49, 51):
+        assert together != replace(together, count=count)
     for empty in (np.empty((3, 0)), 1.0):
         with pytest.raises(ValueError, match=r"samples must have shape \(\.\.\., n\), n >= 1"):
             Moments.of(empty)
+
+
+def test_results_are_frozen() -> None:
+    result = simulate(0.9, [9], 10)
+    for one, name in ((result, "seed"), (result[9], "t"), (result[9].psi, "count"), (result[9].log_mean, "value")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(one, name, 1)
+    assert "samples" not in repr(result)
+    with pytest.raises(FrozenInstanceError):
+        ema(0.9).beta2 = 0.5  # type: ignore[attr-defined]
 
 
 @settings(deadline=None, max_examples=50)
@@ -293,6 +307,31 @@ def test_a_lost_process_loses_seconds_only(tmp_path: Path, monkeypatch: pytest.M
     calls: list[int] = []
     assert_same_bits(simulate(0.9, **SMALL, resume=copy, progress=lambda done, n: calls.append(done)), whole)
     assert calls[0] == 384  # written after the block before
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (0.0, [5, 10, 15, 20, 25, 30]),  # every five seconds
+        (0.5, [5, 15, 25, 30]),  # or so seldom that it takes no more than a twentieth of the time; and at the end
+    ],
+)
+def test_how_often_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: float, expected: list[int]) -> None:
+    now, written = 0.0, []
+
+    def write(path: Path, identity: Any, state: Any, plan: Any) -> None:
+        nonlocal now
+        now += cost
+        written.append(state.done)
+
+    def a_second_for_each_block(done: int, trajectories: int) -> None:
+        nonlocal now
+        now = now + 1 if done else 0.0
+
+    monkeypatch.setattr(monte_carlo, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(monte_carlo, "_write", write)
+    simulate(0.9, [1], 30, block=1, resume=tmp_path / "partial", progress=a_second_for_each_block)
+    assert written == expected
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,8 @@ def test_no_cancellation_at_the_last_double_before_one() -> None:
 
 
 def test_first_adaptive_step_at_and_beyond_the_limit() -> None:
-    assert first_adaptive_step(Fraction(3, 4), 7) is None  # rho_t stays below rho_inf = 7
+    for threshold in (7, 8):
+        assert first_adaptive_step(Fraction(3, 4), threshold) is None  # rho_t stays below rho_inf = 7
     t = first_adaptive_step(0.75, 7)  # and float64 rounds it up to 7 in the end
     assert t is not None
     assert rho_t(t, 0.75) == 7.0 > rho_t(t - 1, 0.75)
@@ -166,7 +167,8 @@ def test_first_adaptive_step_at_and_beyond_the_limit() -> None:
     assert first_adaptive_step(0.75, math.inf) is None
     assert first_adaptive_step(0.6, 1) is None  # rho_inf <= 4: never adaptive, whatever the threshold
     assert first_adaptive_step(Fraction(3, 5), 1) is None  # rho_inf = 4 exactly
-    assert first_adaptive_step(0.999, 1) == 1
+    for threshold in (1, 0.5, -3, -math.inf):
+        assert first_adaptive_step(0.999, threshold) == 1
 
 
 def test_first_adaptive_step_beyond_the_sums_that_are_kept() -> None:
@@ -179,6 +181,9 @@ def test_first_adaptive_step_beyond_the_sums_that_are_kept() -> None:
 def test_what_was_asked_for_before_does_not_matter() -> None:
     rho_t(9000, 0.65)  # the last power is 0 to all bits that are carried
     assert first_adaptive_step(0.65, 4) == 8
+    before = first_adaptive_step(0.9998, 8000.0)
+    rho_t(10**6, 0.9998)  # here too, but not yet at the steps that were asked for before
+    assert before == first_adaptive_step(0.9998, 8000.0)
 
 
 def test_a_limit_that_is_rounded_up_may_never_be_reached() -> None:
@@ -297,9 +302,20 @@ def test_the_exact_rectification_is_exact_and_rounded(t: int, beta: float) -> No
 def test_the_exact_rectification_of_other_numbers() -> None:
     assert n_eff(4, Fraction(1, 2)) == Fraction(45, 17)
     assert exact_r_t(4, Fraction(1, 2)) == exact_r_t(4, 0.5)
-    with mpmath.workdps(50):
-        _, r = by_the_papers_variance(6, 0.999)
-        assert abs(exact_r_t(6, mpmath.mpf(0.999)) / r - 1) < mpmath.mpf(10) ** -49
+    # Not at a lower precision that it was asked for at before, nor at that of a float; and as near to 1 as it may be.
+    for precision, beta in ((60, 0.999), (300, 0.999), (300, 1 - mpmath.mpf(2) ** -52)):
+        with mpmath.workprec(precision):
+            _, r = by_the_papers_variance(6, beta)
+            assert abs(exact_r_t(6, mpmath.mpf(beta)) / r - 1) < mpmath.mpf(2) ** (1 - precision)
+    with mpmath.workprec(300):
+        beta = 1 - mpmath.mpf(2) ** -200
+        # n_t = t and rho_inf = 2^201 - 1 up to 1e-58, which has the variance 1/(2 n) up to that.
+        x = mpmath.mpf(3)
+        variance = x / (x - 1) - x * (mpmath.gamma(x - 0.5) / mpmath.gamma(x)) ** 2
+        expected = mpmath.sqrt(mpmath.mpf(2) ** -202 / variance)
+        assert abs(exact_r_t(6, beta) / expected - 1) < mpmath.mpf(10) ** -57
+    with pytest.raises(ValueError, match=r"rho_inf <= 2: rho_inf is 2\.0 at t = 9, beta2 = Fraction\(1, 3\)"):
+        exact_r_t(9, Fraction(1, 3))
     # 3 b - 1 = 3e-30 exceeds b^t (3 - b), about 8/3 3^-t, from t = log_3(8/9 1e30) = 62.8 on.
     assert [first_exact_step(Fraction(1, 3)), first_exact_step(Fraction(1, 3) + Fraction(1, 10**30))] == [None, 63]
 

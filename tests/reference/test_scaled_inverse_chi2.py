@@ -612,6 +612,12 @@ def test_it_is_frozen() -> None:
         law.rho = rho  # type: ignore[misc]
 
 
+def test_a_law_is_no_other_object() -> None:
+    """Arrays are not equal or different as a whole."""
+    first, second = ScaledInverseChi2([5.0, 6.0]), ScaledInverseChi2([5.0, 6.0])
+    assert len({first, second, first}) == 2
+
+
 @pytest.mark.parametrize(
     ("method", "least", "name"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,9 @@ def test_statistic_is_scipys(seed: int, n: int, shape: float) -> None:
     # ranks and differences are rounded once each, sqrt(n) and the product too
     assert abs(verdict.statistic - math.sqrt(n) * other.statistic) <= 4 * 2.0**-53 * math.sqrt(n)
     assert verdict.p_value >= other.pvalue * (1 - 1e-9)  # the exact one
+    assert verdict.p_value == pytest.approx(min(1, 2 * math.exp(-2 * n * other.statistic**2)), rel=1e-9)
     assert verdict.n == n
+    assert verdict.thresholds[0] == 0
     assert verdict.rejects == (verdict.statistic > verdict.thresholds[1])
 
 
@@ -68,6 +72,24 @@ def test_exact_false_alarms_of_kolmogorov_smirnov(alpha: float) -> None:
         assert stats.kstwo.sf(threshold / math.sqrt(n), n) <= alpha
     # and not much more than the level is given away
     assert stats.kstwo.sf(threshold / 100, 10**4) >= 0.8 * alpha
+
+
+@pytest.mark.parametrize(("points", "ranks"), [(1, [0]), (5, [0, 2, 4, 7, 9]), (10, range(10)), (11, range(10))])
+def test_the_law_is_evaluated_at_so_many_points_from_the_first_to_the_last(points: int, ranks: Any) -> None:
+    seen: list[float] = []
+
+    def cdf(x: np.ndarray) -> np.ndarray:
+        seen.extend(10 * x)
+        return x
+
+    kolmogorov_smirnov(np.arange(1, 11)[::-1] / 10, cdf, 0.01, points=points)
+    assert seen == [rank + 1 for rank in ranks]
+
+
+def test_a_verdict_is_frozen() -> None:
+    verdict = kolmogorov_smirnov([0.5], lambda x: x, 0.01)
+    with pytest.raises(FrozenInstanceError):
+        verdict.n = 2  # type: ignore[misc]
 
 
 def test_simulated_false_alarms_of_kolmogorov_smirnov() -> None:
@@ -103,6 +125,7 @@ def test_size_is_the_smallest_of_its_bound() -> None:
         return math.exp(-2 * (math.sqrt(size) * 0.05 - threshold) ** 2)
 
     assert miss(n) <= 0.01 < miss(n - 1)
+    assert kolmogorov_smirnov_size(1.0, 1e-6, 0.01) == math.ceil(n * 0.05**2)
 
 
 def test_error_of_the_cdf() -> None:
@@ -116,6 +139,9 @@ def test_error_of_the_cdf() -> None:
     verdict = kolmogorov_smirnov(sample, off, 1e-6, cdf_error=0.3)
     assert verdict.statistic == pytest.approx(10 * 0.005, rel=1e-9)
     assert not verdict.rejects
+    assert not kolmogorov_smirnov(sample, lambda x: x - 0.3, 1e-6, cdf_error=0.3).rejects
+    less = kolmogorov_smirnov(sample, lambda x: x + 0.1, 1e-6, cdf_error=0.2)
+    assert (less.statistic, less.p_value, less.rejects) == (0.0, 1.0, False)
     # 0.3 + 0.005 off, of which 0.03 is the cdf's: 2.75 > 2.693
     assert kolmogorov_smirnov(sample, lambda x: np.minimum(x + 0.3, 1), 1e-6, cdf_error=0.03).rejects
     assert not kolmogorov_smirnov(sample, lambda x: np.minimum(x + 0.3, 1), 1e-6, cdf_error=0.04).rejects
@@ -126,6 +152,7 @@ def test_error_of_the_cdf() -> None:
     [
         ([], lambda x: x, {}, r"shape \(n,\), n >= 1, but has shape \(0,\)"),
         ([[0.5]], lambda x: x, {}, r"has shape \(1, 1\)"),
+        (0.5, lambda x: x, {}, r"has shape \(\)"),
         ([0.5, math.nan], lambda x: x, {}, "sample must be finite, but 1 of 2 values are not"),
         (
             [0.5, 0.6],
@@ -133,10 +160,21 @@ def test_error_of_the_cdf() -> None:
             {},
             r"cdf must return an array of shape \(2,\), but returned one of shape \(1,\)",
         ),
+        (
+            [0.5, 0.6],
+            lambda x: x[:, None],
+            {},
+            r"cdf must return an array of shape \(2,\), but returned one of shape \(2, 1\)",
+        ),
         ([0.5], lambda x: x * math.nan, {}, "cdf must return probabilities, but is nan at 0.5"),
         ([0.5], lambda x: x - 1, {}, "cdf must return probabilities, but is -0.5 at 0.5"),
         ([0.5], lambda x: x, {"alpha": 0.0}, r"alpha must be in \(0, 1\), but is 0.0"),
+        ([0.5], lambda x: x, {"alpha": -0.5}, r"alpha must be in \(0, 1\), but is -0.5"),
+        ([0.5], lambda x: x, {"alpha": 2.0}, r"alpha must be in \(0, 1\), but is 2.0"),
         ([0.5], lambda x: x, {"cdf_error": -1.0}, r"cdf_error must be in \[0, 1\), but is -1.0"),
+        ([0.5], lambda x: x, {"cdf_error": 1.0}, r"cdf_error must be in \[0, 1\), but is 1.0"),
+        ([0.5], lambda x: x, {"cdf_error": 1.5}, r"cdf_error must be in \[0, 1\), but is 1.5"),
+        ([0.5], lambda x: x, {"points": 0}, "points must be an integer >= 1, but is 0"),
     ],
 )
 def test_kolmogorov_smirnov_refuses(sample: Any, cdf: Any, options: dict[str, float], message: str) -> None:
@@ -148,6 +186,8 @@ def test_kolmogorov_smirnov_refuses(sample: Any, cdf: Any, options: dict[str, fl
     ("arguments", "message"),
     [
         ((0.0, 0.1, 0.1), r"distance must be in \(0, 1\]"),
+        ((-0.1, 0.1, 0.1), r"distance must be in \(0, 1\]"),
+        ((1.5, 0.1, 0.1), r"distance must be in \(0, 1\]"),
         ((0.1, 1.0, 0.1), r"alpha must be in \(0, 1\)"),
         ((0.1, 0.1, 0.0), r"beta must be in \(0, 1\)"),
     ],
@@ -200,6 +240,37 @@ def test_the_minimum_is_found(n: int) -> None:
     x = np.geomspace(1e-6, 2 * (1 - 1e-9), 200001)
     grid = -(special.gammaln(2 - x) - special.gammaln(2) + level) / x
     assert grid.max() - 1e-9 <= low <= grid.max() + 1e-8 * abs(grid.max()) + 1e-9
+
+
+@pytest.mark.parametrize("domain", [(-0.5, 0.5), (-2.0, math.inf), (-math.inf, 0.25)])
+def test_the_law_is_asked_inside_its_domain_only(domain: tuple[float, float]) -> None:
+    """And to its end: with a domain that is narrow the best x is there."""
+
+    def mgf(x: float) -> float:
+        assert domain[0] < x < domain[1]
+        return lognormal_mgf(x)
+
+    n, level = 10, math.log(2e6) / 10
+    low, high = chernoff_interval(n, mgf, 1e-6, domain=domain)
+    for sign, end, found in zip((-1, 1), (-domain[0], domain[1]), (-low, high), strict=True):
+        best = min(end, math.sqrt(2 * level))
+        assert found == pytest.approx(best / 2 + level / best, rel=1e-7)
+        best = min(end, 3.0)
+        p_value = chernoff_mean_log(sign * 3.0, n, mgf, 1e-6, domain=domain).p_value
+        assert p_value == pytest.approx(2 * math.exp(-n * (3 * best - best**2 / 2)), rel=1e-6)
+
+        def actual(x: float, shift: float = -sign * (found + 1)) -> float:
+            return math.exp(shift * x) * mgf(x)
+
+        # A mean on the other side of 0 is missed as often as a sum falls back below the threshold there: to this side.
+        beyond = found + 1 - (high if sign < 0 else -low)
+        best = min(end, max(beyond, 0.0))
+        power = chernoff_power(n, mgf, actual, 1e-6, domain=domain, actual_domain=domain)
+        assert power == pytest.approx(-math.expm1(-n * (beyond * best - best**2 / 2)), rel=1e-6)
+
+
+def test_a_mean_that_is_expected_has_the_p_value_one() -> None:
+    assert chernoff_mean_log(0.0, 100, lognormal_mgf, 0.01, domain=EVERYWHERE).p_value == 1
 
 
 def test_simulated_false_alarms_of_chernoff() -> None:
@@ -274,10 +345,16 @@ def test_a_law_that_is_wide() -> None:
         ({"n": 0}, "n must be an integer >= 1, but is 0"),
         ({"n": 1.5}, "n must be an integer >= 1, but is 1.5"),
         ({"alpha": 1.0}, r"alpha must be in \(0, 1\)"),
-        ({"domain": (0.0, 1.0)}, r"domain must be an open interval around 0, but is \(0.0, 1.0\)"),
+        *(
+            ({"domain": domain}, rf"domain must be an open interval around 0, but is {re.escape(repr(domain))}")
+            for domain in ((0.0, 1.0), (0.5, 2.0), (-1.0, 0.0), (-1.0, -0.5), (math.nan, 1.0))
+        ),
         ({"mgf_error": math.inf}, "mgf_error must be >= 0 and finite"),
+        ({"mgf_error": -0.5}, "mgf_error must be >= 0 and finite, but is -0.5"),
         ({"mean_log": math.nan}, "mean_log must be finite, but is nan"),
         ({"mgf": lambda x: -1.0}, "mgf must return positive numbers, but is -1.0 at"),
+        ({"mgf": lambda x: 0.0}, "mgf must return positive numbers, but is 0.0 at"),
+        ({"mgf": lambda x: -0.5}, "mgf must return positive numbers, but is -0.5 at"),
         ({"mgf": lambda x: math.nan}, "mgf must return positive numbers, but is nan at"),
     ],
 )
@@ -319,6 +396,20 @@ def test_binomial_share_against_sums(n: int, probability: float, alpha: float) -
     assert binomial_power(n, probability, probability, alpha) == pytest.approx(level, rel=1e-9, abs=1e-300)
 
 
+def test_a_tail_of_half_the_level_is_rejected() -> None:
+    """P(K <= 0) = P(K >= 3) = 1/8 exactly."""
+    assert [binomial_share(k, 3, 0.5, 0.25).rejects for k in range(4)] == [True, False, False, True]
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+def test_a_quantile_that_is_off_by_one_changes_nothing(monkeypatch: pytest.MonkeyPatch, off: int) -> None:
+    expected = [binomial_share(k, 60, 0.2, 0.01).thresholds for k in (0, 60)]
+    for name in ("ppf", "isf"):
+        right = getattr(stats.binom, name)
+        monkeypatch.setattr(stats.binom, name, lambda *x, right=right: right(*x) + off)
+    assert [binomial_share(k, 60, 0.2, 0.01).thresholds for k in (0, 60)] == expected
+
+
 @pytest.mark.parametrize("actual", [0.0, 0.02, 0.5, 1.0])
 def test_binomial_power_against_sums(actual: float) -> None:
     n, probability, alpha = 60, 0.2, 0.01
@@ -356,9 +447,19 @@ def test_binomial_share_refuses(arguments: tuple[int, int, float, float], messag
         binomial_share(*arguments)
 
 
-def test_binomial_power_refuses() -> None:
-    with pytest.raises(ValueError, match=r"actual must be in \[0, 1\], but is 1.1"):
-        binomial_power(10, 0.5, 1.1, 0.01)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((10, 0.5, 1.1, 0.01), r"actual must be in \[0, 1\], but is 1.1"),
+        ((10, 0.5, -0.1, 0.01), r"actual must be in \[0, 1\], but is -0.1"),
+        ((0, 0.5, 0.5, 0.01), "n must be an integer >= 1, but is 0"),
+        ((10, 0.0, 0.5, 0.01), r"probability must be in \(0, 1\), but is 0.0"),
+        ((10, 0.5, 0.5, 1.0), r"alpha must be in \(0, 1\), but is 1.0"),
+    ],
+)
+def test_binomial_power_refuses(arguments: tuple[int, float, float, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        binomial_power(*arguments)
 
 
 @given(seed=st.integers(0, 2**32 - 1), points=st.integers(1, 300))
