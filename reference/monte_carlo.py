@@ -619,7 +619,7 @@ def simulate(
     if path is not None and not path.parent.is_dir():
         raise ValueError(f"resume must be in a folder that exists, but {str(path.parent)!r} does not")
     identity = _identity(plan, source)
-    state = _State([], np.empty((len(plan.keep), plan.trajectories)))
+    state = _State([], np.full((len(plan.keep), plan.trajectories), np.nan))
     if path is not None:
         _read(path, identity, state)
     _run(source, plan, state, workers, progress, path, identity)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ def test_recurrence_is_the_weighted_sum(t: int, beta2: float, seed: int) -> None
         assert abs(Fraction(float(v[i])) - exact) <= (2 * t + 3) * U * 1.001 * exact
 
 
-@pytest.mark.parametrize(("mean", "sigma"), [(0.0, 1.0), (-0.5, 3.0)])
+@pytest.mark.parametrize(("mean", "sigma"), [(0.0, 1.0), (-0.5, 3.0), (0.5, 1.0), (1.0, 0.5), (-1.0, 1.0)])
 def test_random_numbers_are_the_documented_ones(mean: float, sigma: float) -> None:
     result = simulate(0.9, [5, 2], 10, block=4, keep=[2, 5], seed=3, mean=mean, sigma=sigma)
     expected: dict[int, list[np.ndarray]] = {2: [], 5: []}
@@ -202,6 +202,10 @@ def test_intervals_exist_where_the_moments_do(beta2: float) -> None:
         power = {1: 0, 2: 0, 3: 4, 4: 4}.get(squares, 8)
         reason = "Var[psi] is infinite" if power == 0 else f"E[psi^{power}] = inf"
         assert squares >= 9 or reason in found.psi_variance.reason
+        if squares < 9:
+            rule = f"at t = {t}, beta2 = 0: " if beta2 == 0 and t > 1 else f"at t = {t}: "
+            assert rule in found.psi_variance.reason
+            assert ("v_t is one square" in found.psi_variance.reason) == (beta2 == 0 and t > 1)
 
 
 def accepted(rate_low: float, rate_high: float, repetitions: int) -> tuple[float, float]:
@@ -280,6 +284,53 @@ def test_two_workers_change_nothing(tmp_path: Path) -> None:
     resumed = simulate(0.9, **SMALL, resume=path, progress=lambda done, n: calls.append(done))
     assert calls == [640, 768, 896, 1000]
     assert_same_bits(resumed, simulate(0.9, **SMALL))
+
+
+class HerePool:
+    """An executor whose work is done here, when its result is asked for."""
+
+    made: ClassVar[list[HerePool]] = []
+
+    def __init__(self, workers: int, mp_context: Any) -> None:
+        self.workers, self.start = workers, mp_context.get_start_method()
+        self.waiting = self.most = 0
+        self.cancelled = False
+        self.made.append(self)
+
+    def submit(self, function: Any, *arguments: Any) -> Any:
+        self.waiting += 1
+        self.most = max(self.most, self.waiting)
+        return SimpleNamespace(result=partial(self._result, function, *arguments))
+
+    def _result(self, function: Any, *arguments: Any) -> Any:
+        self.waiting -= 1
+        return function(*arguments)
+
+    def shutdown(self, cancel_futures: bool) -> None:
+        self.cancelled = cancel_futures
+
+
+@pytest.mark.parametrize(
+    ("workers", "trajectories", "expected"), [(1, 1000, None), (2, 128, None), (2, 129, 2), (3, 1000, 3), (20, 1000, 8)]
+)
+def test_workers_are_as_many_as_asked_for_and_as_have_a_block(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, workers: int, trajectories: int, expected: int | None
+) -> None:
+    monkeypatch.setattr(monte_carlo, "ProcessPoolExecutor", HerePool)
+    monkeypatch.setattr(HerePool, "made", [])
+    arguments = {**SMALL, "trajectories": trajectories}
+    assert_same_bits(simulate(0.9, **arguments, workers=workers), simulate(0.9, **arguments))
+    assert [pool.workers for pool in HerePool.made] == ([] if expected is None else [expected])
+    for pool in HerePool.made:
+        # Of results that wait for an earlier one there are never many; no process is forked from one that has threads.
+        assert pool.most == min(2 * workers + 1, -(-trajectories // 128))
+        assert (pool.start, pool.cancelled) == ("spawn", True)
+    with pytest.raises(Interruption):
+        simulate(0.9, **SMALL, workers=2, resume=tmp_path / "partial", progress=interrupt_at(896))
+    assert HerePool.made.pop().cancelled
+    # One block is left.
+    simulate(0.9, **SMALL, workers=2, resume=tmp_path / "partial")
+    assert len(HerePool.made) == (expected is not None)
 
 
 @pytest.mark.deep
@@ -372,6 +423,16 @@ def in_float32(n: int) -> Callable[[np.ndarray], np.ndarray]:
     return step
 
 
+def other_after_step_11(n: int) -> Callable[[np.ndarray], np.ndarray]:
+    step, calls = ema(0.9)(n), []
+
+    def other(g: np.ndarray) -> np.ndarray:
+        calls.append(g)
+        return step(g) * (1 if len(calls) <= 11 else 1 + 4 * U)
+
+    return other
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -382,6 +443,10 @@ def in_float32(n: int) -> Callable[[np.ndarray], np.ndarray]:
         ({"block": 64, "seed": 8}, "seed is 7 there and 8 here; block is 128 there and 64 here"),
         ({"mean": 0.1}, "mean is 0.0 there and 0.1 here"),
         ({"sigma": 2.0}, "sigma is 1.0 there and 2.0 here; answers of the source"),
+        (
+            {"source": other_after_step_11},
+            r": answers of the source \(SHA-256\) is '[^;]* here\. To go on, name another",
+        ),
         ({"source": in_float32}, r": answers of the source \(SHA-256\) is '[^;]* here\. To go on, name another"),
     ],
 )
@@ -444,7 +509,9 @@ def answering(answer: Any, n: int, late: bool = False) -> Callable[[np.ndarray],
     [
         (lambda v: None, "but returned None at t = 1"),
         (lambda v: v[:-1], r"floats of shape \(3,\), but returned an array of shape \(2,\), dtype float64 at t = 1"),
+        (lambda v: v[:, None], r"but returned an array of shape \(3, 1\), dtype float64"),
         (lambda v: v.astype(int), "dtype int64"),
+        (lambda v: v.astype(complex), "dtype complex128"),
         (lambda v: -v, r"positive and finite, but v_t\[0\] is -"),
         (lambda v: v * [1, math.nan, 1], r"v_t\[1\] is nan at t = 1: look for an error in the source"),
         (lambda v: v * [1, 1, math.inf], r"v_t\[2\] is inf"),
