@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import shutil
@@ -537,6 +538,7 @@ def test_answers_that_are_refused_later() -> None:
     [
         ({"beta2": 1.0}, r"beta2 must be in \[0, 1\), but is 1.0"),
         ({"beta2": math.nan}, "beta2"),
+        ({"beta2": 1.5}, r"beta2 must be in \[0, 1\), but is 1.5"),
         ({"at": []}, "at must name at least one step"),
         ({"at": [0, 3]}, "each step of at must be an integer >= 1, but is 0"),
         ({"at": [2.5]}, "each step of at must be an integer >= 1, but is 2.5"),
@@ -549,7 +551,11 @@ def test_answers_that_are_refused_later() -> None:
         ({"seed": -1}, "seed must be an integer >= 0, but is -1"),
         ({"block": 0}, "block must be an integer >= 1, but is 0"),
         ({"workers": 0}, "workers must be an integer >= 1, but is 0"),
-        ({"confidence": 1.0}, r"confidence must be in \(0, 1\), but is 1.0"),
+        *(
+            ({"confidence": value}, rf"confidence must be in \(0, 1\), but is {value}")
+            for value in (1.0, 1.5, 0.0, -0.5)
+        ),
+        ({"mean": 1.1e30}, "mean must be in .*, but is 1.1e[+]30"),
         ({"resume": "/nonexistent/folder/file"}, "'/nonexistent/folder' does not"),
     ],
 )
@@ -589,7 +595,17 @@ def test_memory_does_not_grow_with_the_number_of_trajectories() -> None:
     assert few < 150 * 2000
 
 
+def test_defaults() -> None:
+    given = inspect.signature(simulate).parameters
+    values = {name: x.default for name, x in given.items() if x.kind is x.KEYWORD_ONLY and x.default is not None}
+    assert values.pop("keep") == ()
+    assert values == {"mean": 0.0, "sigma": 1.0, "seed": 0, "block": 8192, "workers": 1, "confidence": 0.95}
+
+
 def test_extreme_scales() -> None:
+    for mean in (-1e30, 1e30):
+        # psi is 1/|mean| to a relative 1/|mean|.
+        assert simulate(0.9, [3], 10, mean=mean)[3].psi_mean.value == pytest.approx(1e-30, rel=1e-14)
     for sigma in (1e-30, 1e30):
         scaled, standard = (simulate(0.9, [1, 10], 500, sigma=s) for s in (sigma, 1.0))
         # v is off by (2t+3) u as above, so psi by some 15 u, and its variance by 30 u E[psi]/sd(psi) < 1e-13
