@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference.optimizers
-from reference import Adam, RAdam, adam, bias_correction, first_order_variance, psi, radam, sigma
+from reference import Adam, RAdam, adam, bias_correction, exact_r_t, first_order_variance, psi, radam, sigma
 from reference.definition import _sma_length, _variance_of_psi, _weights
 from tests.reference.data import SIZE, STEPS, adam_hyperparameters, arrays, radam_hyperparameters, to_mpf
 from tests.reference.running_error import Tracked, U, track_scalars
@@ -61,6 +61,35 @@ def test_radam_is_its_definition_where_a_step_is_the_first_of_its_kind(changed: 
     hyperparameters = {"lr": 0.1, "betas": (0.9, 0.999), "weight_decay": 0.3, **changed}
     rng = np.random.default_rng(2)
     assert_same_function(RAdam, radam, hyperparameters, rng.normal(size=SIZE), rng.normal(size=(12, SIZE)))
+
+
+@pytest.mark.parametrize(
+    ("beta2", "first"), [(0.999, 3), (0.385, 3), (0.38, 4), (0.335, 6), (1 / 3, None), (0.0, None)]
+)
+@pytest.mark.parametrize("degenerated_to_sgd", [True, False])
+def test_the_exact_rectification_in_radam(beta2: float, first: int | None, degenerated_to_sgd: bool) -> None:
+    """Each step by sigma, psi and the exact r_t, where that exists: n_t > 2."""
+    rng = np.random.default_rng(3)
+    with mpmath.workprec(BITS):
+        lr, beta1, beta2 = mpmath.mpf("0.1"), mpmath.mpf("0.9"), mpmath.mpf(beta2)
+        oracle = RAdam(
+            lr=lr,
+            betas=(beta1, beta2),
+            eps=mpmath.mpf(0),
+            rectification="exact",
+            degenerated_to_sgd=degenerated_to_sgd,
+        )
+        p, gradients = to_mpf(rng.normal(size=SIZE)), to_mpf(rng.normal(size=(12, SIZE)))
+        for t, g in enumerate(gradients, start=1):
+            before, p = p, oracle.step(p, g)
+            step = lr * sigma(gradients[:t], beta1)
+            if first is not None and t >= first:
+                assert oracle.branch(t) == "adaptive"
+                step = step * psi(gradients[:t], beta2) * exact_r_t(t, beta2)
+            else:
+                assert oracle.branch(t) == ("momentum" if degenerated_to_sgd else "hold")
+                step = step if degenerated_to_sgd else 0 * step
+            assert max(abs(before - p - step)) < mpmath.mpf(10) ** -DIGITS
 
 
 def test_no_threshold_makes_a_step_adaptive_whose_limit_has_no_variance() -> None:

@@ -339,6 +339,23 @@ def test_the_hook_sees_every_scalar_and_costs_nothing_when_unused(monkeypatch: p
         assert [error for _, error in seen] == expected
 
 
+@pytest.mark.parametrize("oracle", [RAdam(amsgrad=True), Adam(), SGD(momentum=0.9)], ids=["RAdam", "Adam", "SGD"])
+def test_it_begins_anew(oracle: Any) -> None:
+    first = run(oracle)
+    oracle.begin(P0)
+    assert oracle.t == 0
+    assert np.array_equal(first, run(oracle))
+
+
+def test_no_decay_takes_nothing_of_the_parameter() -> None:
+    """0 times infinity would be NaN."""
+    for oracle in (RAdam(weight_decouple=False), Adam(weight_decouple=False), SGD(momentum=0.5)):
+        oracle.advance(np.array([np.inf]), np.ones(1))
+        assert np.isfinite(oracle.m)
+    for other in (RAdam(), Adam(), RAdam(weight_decay=0.1, lr=0.0)):
+        assert other.step(np.array([np.inf]), np.ones(1)) == np.inf
+
+
 def test_ieee_values_propagate() -> None:
     nan = RAdam(amsgrad=True)
     with np.errstate(invalid="ignore"):
@@ -383,6 +400,14 @@ def test_rho_that_rounding_lifts_to_a_threshold_of_four() -> None:
         (RAdam, {"threshold": 3.9}, "threshold must be >= 4, but is 3.9"),
         (SGD, {"momentum": -0.1}, "momentum must be >= 0, but is -0.1"),
         (SGD, {"nesterov": True}, "nesterov needs momentum > 0 and dampening = 0, but they are 0.0 and 0.0"),
+        *(
+            (
+                SGD,
+                {"nesterov": True, "momentum": 0.9, "dampening": value},
+                f"nesterov needs momentum > 0 and dampening = 0, but they are 0.9 and {value}",
+            )
+            for value in (0.5, -0.5)
+        ),
     ],
 )
 def test_wrong_hyperparameters(cls: Any, hyperparameters: dict[str, Any], message: str) -> None:

@@ -11,7 +11,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from reference import SGD, Adam, RAdam, bias_correction, r_t, rho_inf, rho_t
+from reference import SGD, Adam, RAdam, bias_correction, exact_r_t, n_eff, r_t, rho_inf, rho_t
+from reference.scaled_inverse_chi2 import ScaledInverseChi2
 
 mpf = mpmath.mpf
 BITS = 300
@@ -271,6 +272,94 @@ def test_the_bounds_are_those_of_the_docstring(scalars: Any) -> None:
         right = documented(19, (12, 19), 0.99, 0.9, scalars)
         assert same(warm.scalar_error(19, scalars).size, right["adam"])
         assert warm.scalar_error(7, scalars).size == 0
+
+
+def documented_exact(t: int, b1: float, b2: float, scalars: str) -> dict[str, Any]:
+    """What the docstring says of the exact rectification, in arbitrary precision."""
+    u = mpf(2) ** -53
+    n, limit, P = mpf(n_eff(t, b2)), mpf(rho_inf(b2)), mpf(b2) ** t
+    paper = documented(t, (t, t), b1, b2, scalars)
+    log_bc1, log_bc2 = mpmath.log1p(-documented_correction(t, b1, scalars)), mpmath.log1p(paper["bc2"])
+    if scalars == "exact":
+        d_n, d_limit = 12 * u * n, 4 * u * limit
+    else:
+        d_limit = 3 * u * (limit + 1)
+        d_P = (4 - 3 * t * mpmath.log(b2)) * u * P if b2 else mpf(0)
+        d_bc2 = documented_correction(t, b2, scalars)
+        d_n = n * mpmath.expm1(factor(d_limit / limit) + factor(d_P / (1 + P)) + factor(d_bc2) + 4 * u)
+    useful = d_n < (n - 2) / 2 and d_limit < (limit - 2) / 2
+    log_r = 40 * u
+    if useful:
+        log_r += sum(factor(d / (x - 2) + u) / 2 + mpf(3) / 2 * d / x for x, d in ((n, d_n), (limit, d_limit)))
+    return {
+        "rho": d_n,
+        "size": mpmath.expm1(log_r + log_bc2 / 2 - log_bc1 + 6 * u) if useful else mpf("inf"),
+        "momentum": mpmath.expm1(-log_bc1 + 3 * u),
+        "useful": useful,
+        "away": min(abs(n - 2) / (d_n + 4 * u * n), abs(limit - 2) / d_limit),
+    }
+
+
+def documented_correction(t: int, b: float, scalars: str) -> Any:
+    """d(bc)/bc."""
+    u = mpf(2) ** -53
+    if scalars == "exact":
+        return 4 * u
+    if b == 0:
+        return 2 * u
+    P = mpf(b) ** t
+    d_P = (4 - 3 * t * mpmath.log(b)) * u * P
+    return (d_P + 2 * u * (1 - P) + u * d_P) / (1 - P)
+
+
+@pytest.mark.parametrize("scalars", ["textbook", "exact"])
+def test_the_bounds_of_the_exact_rectification_are_those_of_the_docstring(scalars: Any) -> None:
+    """As above; beta2 also around 1/3 and (3 - sqrt 5)/2, where rho_inf and n_3 are 2."""
+    around = [(t, 0.9, b2 + gap) for t in (3, 4, 40) for b2 in (1 / 3, 1.5 - 1.25**0.5) for gap in (-1e-14, 0, 1e-13)]
+    with mpmath.workprec(BITS):
+        for t, b1, b2 in (*cases(200), *around):
+            where = (t, b1, b2)
+            radam = RAdam(betas=(b1, b2), rectification="exact")
+            error, branch = radam.scalar_error(t, scalars), radam.branch(t)
+            right = documented_exact(t, b1, b2, scalars)
+            size = right["size" if branch == "adaptive" else "momentum"]
+            for computed, bound in ((error.rho, right["rho"]), (error.size, size)):
+                if math.isinf(computed) or bound == mpf("inf"):
+                    assert computed == bound, where
+                elif bound < 1e-3 * max(1, n_eff(t, b2)):
+                    assert abs(computed - bound) <= 256 * mpf(2) ** -53 * bound, where
+            away = mpf(0) if branch == "adaptive" and not right["useful"] else right["away"]
+            if abs(away - 1) > 1e-9:
+                assert error.decided == (away > 1), where
+
+
+def test_the_bound_of_the_exact_rectification_is_one() -> None:
+    """By the law's own variance, in which nothing cancels, with n_t by its closed form and by positive sums."""
+    ratios = {scalars: Ratios() for scalars in ("textbook", "exact")}
+    with mpmath.workprec(BITS):
+        for t, b1, b2 in cases(300):
+            radam = RAdam(lr=0.1, betas=(b1, b2), rectification="exact")
+            if radam.branch(t) != "adaptive":
+                continue
+            limit = (1 + b2) / (1 - b2)
+            closed = [limit * bc / (1 + b2**t) for _, bc in corrections(t, b2)]
+            weights = np.power(b2, np.arange(t))
+            summed = [float(np.sum(weights) ** 2 / np.sum(weights**2))]
+            bc1 = float((1 - b1) * np.sum(np.power(b1, np.arange(t))))
+            bc2 = float((1 - b2) * np.sum(weights))
+            exact = mpf(0.1) * exact_r_t(t, mpf(b2))
+            exact = exact * mpmath.sqrt(bias_correction(t, mpf(b2))) / bias_correction(t, mpf(b1))
+            for scalars, ns in (("textbook", closed), ("exact", summed)):
+                bound = radam.scalar_error(t, scalars)  # type: ignore[arg-type]
+                for n in ns:
+                    where = (t, b1, b2)
+                    ratios[scalars].add("n", n, n_eff(t, mpf(b2)), bound.rho / n_eff(t, b2), where)
+                    if math.isfinite(bound.size):
+                        r = math.sqrt(ScaledInverseChi2(limit).variance_psi() / ScaledInverseChi2(n).variance_psi())
+                        ratios[scalars].add("size", 0.1 * r * math.sqrt(bc2) / bc1, exact, bound.size, where)
+    for each in ratios.values():
+        assert set(each.worst) == {"n", "size"}
+        assert min(each.worst.values()) > 1 / 20, each.worst
 
 
 def test_undecided_at_equality() -> None:
