@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -343,25 +342,43 @@ def test_defaults(cls: type) -> None:
     assert {x.name: x.default for x in parameters if x.kind is x.KEYWORD_ONLY} == expected
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        *((lambda cls=cls: cls(lr=-1.0), "lr must be >= 0, but is -1.0") for cls in CLASSES),
-        *((lambda cls=cls: cls(weight_decay=-1.0), "weight_decay must be >= 0") for cls in CLASSES),
-        *((lambda cls=cls: cls(eps=-1.0), "eps must be >= 0") for cls in CLASSES if cls is not ASGD),
-        *((lambda cls=cls: cls(betas=(0.9, 1.0)), r"betas\[1\] must be in \[0, 1\)") for cls in (Adamax, NAdam)),
-        (lambda: NAdam(momentum_decay=-1.0), "momentum_decay must be >= 0"),
-        (lambda: RMSprop(alpha=1.5), r"alpha must be in \[0, 1\], but is 1.5"),
-        (lambda: RMSprop(momentum=-0.5), "momentum must be >= 0"),
-        (lambda: Adagrad(lr_decay=-1.0), "lr_decay must be >= 0"),
-        (lambda: Adagrad(initial_accumulator_value=-1.0), "initial_accumulator_value must be >= 0"),
-        (lambda: Adadelta(rho=2.0), r"rho must be in \[0, 1\], but is 2.0"),
-        (lambda: ASGD(lambd=-1.0), "lambd must be >= 0"),
-    ],
-)
-def test_errors(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make()
+NONNEGATIVE: dict[type, tuple[str, ...]] = {
+    Adamax: ("lr", "eps", "weight_decay"),
+    NAdam: ("lr", "eps", "weight_decay", "momentum_decay"),
+    RMSprop: ("lr", "eps", "weight_decay", "momentum"),
+    Adagrad: ("lr", "eps", "weight_decay", "lr_decay", "initial_accumulator_value"),
+    Adadelta: ("lr", "eps", "weight_decay"),
+    ASGD: ("lr", "weight_decay", "lambd"),
+}
+
+
+@each_class
+def test_what_is_not_negative_may_be_zero(cls: Any) -> None:
+    for name in NONNEGATIVE[cls]:
+        cls(**{name: 0.0})
+        for value in (-0.5, -1e-300, math.nan):
+            with pytest.raises(ValueError, match=f"^{name} must be >= 0, but is {value}$"):
+                cls(**{name: value})
+
+
+@pytest.mark.parametrize(("cls", "name"), [(RMSprop, "alpha"), (Adadelta, "rho")])
+def test_rates_that_may_be_one(cls: Any, name: str) -> None:
+    for value in (0.0, 1.0):
+        cls(**{name: value})
+    for value in (-0.5, 1.0 + 2**-52, 1.5, math.nan):
+        with pytest.raises(ValueError, match=rf"^{name} must be in \[0, 1\], but is {value}$"):
+            cls(**{name: value})
+
+
+@pytest.mark.parametrize("cls", [Adamax, NAdam])
+@pytest.mark.parametrize("index", [0, 1])
+def test_rates_below_one(cls: Any, index: int) -> None:
+    cls(betas=(0.0, 0.0))
+    for value in (-0.5, 1.0, 1.5, math.nan):
+        betas = [0.5, 0.5]
+        betas[index] = value
+        with pytest.raises(ValueError, match=rf"^betas\[{index}\] must be in \[0, 1\), but is {value}$"):
+            cls(betas=tuple(betas))
 
 
 # -- the protocol
