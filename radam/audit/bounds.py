@@ -191,7 +191,13 @@ def _is_exactly(x: Tracked, magnitude: float) -> Any:
 
 def _add(a: Tracked, b: Tracked) -> Tracked:
     exact = _is_exactly(a, 0.0) | _is_exactly(b, 0.0)
-    return a._result(a.value + b.value, a.error + b.error, a, b, exact=exact)
+    total = a._result(a.value + b.value, a.error + b.error, a, b, exact=exact)
+    if not (np.isinf(a.value).any() or np.isinf(b.value).any()):
+        return total
+    # Less what may overflow, an infinity may be NaN: there is no bound for what is made of it.
+    opposite = np.sign(a.value) != np.sign(b.value)
+    in_doubt = opposite & ((np.isinf(a.value) & np.isinf(b.error)) | (np.isinf(b.value) & np.isinf(a.error)))
+    return Tracked(total.value, np.where(in_doubt, np.inf, total.error), a.precision, a.k)
 
 
 def _negative(a: Tracked) -> Tracked:

@@ -407,6 +407,17 @@ def test_nan_and_inf_pass_through_without_error(bad: float) -> None:
     assert not compare("m", np.array([1.0]), result).passed
 
 
+@pytest.mark.parametrize("name", sorted(set(PRECISIONS) - {"float64"}))
+def test_infinity_less_what_may_overflow_has_no_bound(name: str) -> None:
+    infinity, large = one(math.inf, name), one(PRECISIONS[name].largest, name)
+    square = large * large  # type: ignore[operator]
+    for difference in (infinity - square, square - infinity, -infinity + square):
+        assert math.isinf(difference.value[0])
+        assert math.isinf(difference.error[0])
+    for total in (infinity + square, -infinity - square, infinity - large, infinity - one(1.0, name)):
+        assert (abs(total.value[0]), total.error[0]) == (math.inf, 0)
+
+
 def test_a_minimum_with_infinity_keeps_the_error() -> None:
     x, infinity = one(0.1, error=1e-3), one(math.inf)
     assert np.minimum(x, infinity).error[0] >= 1e-3  # type: ignore[call-overload]

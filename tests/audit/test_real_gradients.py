@@ -75,6 +75,7 @@ def test_right_optimizers_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert files["png"].read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.deep
 def test_a_process_of_its_own_gives_the_same_numbers(task: Task) -> None:
     configuration = named("RAdam float16")
     # One configuration, so that only one of the two processes is started.

@@ -86,6 +86,7 @@ class Outer:
         """An optimizer that is found through its outer class."""
 
 
+@pytest.mark.deep
 def test_imports_are_those_that_are_needed(tmp_path: Path) -> None:
     """The text runs by itself: torch, the classes that were taken, and what the lines use of the standard library."""
     script = Script()

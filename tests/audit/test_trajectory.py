@@ -43,6 +43,7 @@ def run(
     return trajectory, comparisons
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("foreach", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_a_long_run_stays_within_the_accumulated_bound(dtype: torch.dtype, foreach: bool) -> None:

@@ -39,6 +39,7 @@ def follow(optimizer: torch.optim.Optimizer, oracle: Any, gradients: list[torch.
     return ""
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("row", "dtype"), CASES)
 @given(options=OPTIONS, seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=15)

@@ -243,7 +243,7 @@ class OneDevice(TorchDispatchMode):
 
 
 @everywhere
-@pytest.mark.parametrize("device", ["cuda", "xpu", "cpu"])
+@pytest.mark.parametrize("device", ["cuda", pytest.param("xpu", marks=pytest.mark.deep), "cpu"])
 @pytest.mark.parametrize("tensor_lr", [False, True])
 def test_no_value_is_asked_of_a_device(name: str, device: str, tensor_lr: bool) -> None:
     """On tensors that have a device and no numbers: to ask for one is an error. Mixed devices are one, too."""

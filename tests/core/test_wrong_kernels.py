@@ -247,14 +247,8 @@ WRONG: dict[str, Wrong] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "kernel"),
-    [
-        pytest.param(name, kernel, marks=pytest.mark.deep if kernel == "compiled" else ())
-        for name in WRONG
-        for kernel in WRONG[name].kernels
-    ],
-)
+@pytest.mark.deep
+@pytest.mark.parametrize(("name", "kernel"), [(name, kernel) for name in WRONG for kernel in WRONG[name].kernels])
 def test_what_is_wrong_is_found(name: str, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = WRONG[name]
     # Parts of a few elements each, so that copies of these small tensors have some.

@@ -11,6 +11,7 @@ from radam.audit.cli import main
 NUMBERS = ["every_step", "trajectory", "eps_alone"]
 
 
+@pytest.mark.deep
 def test_the_bug_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     """By the checks of the numbers; nothing else is wrong."""
     checks = [argument for name in (*NUMBERS, "deepcopy", "layouts") for argument in ("--checks", name)]

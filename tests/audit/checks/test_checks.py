@@ -133,25 +133,21 @@ def test_each_check_has_a_wrong_optimizer() -> None:
     assert set(WRONG) == set(CHECKS)
 
 
-@pytest.mark.parametrize("name", CHECKS)
+SLOW = {"nothing_is_kept_of_each_step", "nothing_is_kept_of_a_load", "it_is_let_go", "pickle"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.deep] * (name in SLOW)) for name in CHECKS])
 def test_the_wrong_one_is_caught(name: str) -> None:
+    """With its reason, and with a script that fails by itself: it has torch, the standard library and its module."""
     reason = caught(name).reason
     assert re.search(WRONG[name].reason, reason), reason
     assert not reason.startswith("the check could not be carried out"), reason
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_reproduction_fails_by_itself(name: str) -> None:
-    assert error_of(reproduction(name)) == WRONG[name].error, reproduction(name)
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_reproduction_is_self_contained(name: str) -> None:
-    """It imports torch, the standard library and the module of the optimizer, no more."""
+    script = reproduction(name)
+    assert error_of(script) == WRONG[name].error, script
     wrong = WRONG[name].subject
     module = wrong.name.partition(":")[0] if isinstance(wrong, Subject) else wrong.__module__
     imported = set()
-    for node in ast.walk(ast.parse(reproduction(name))):
+    for node in ast.walk(ast.parse(script)):
         if isinstance(node, ast.Import):
             imported.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -190,6 +186,7 @@ def test_numbers_are_judged_where_gradients_are_scratch() -> None:
     assert {entry.status for entry in of_its_own} - {"skipped"} == {"failed"}
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "name", ["it_is_let_go", "nothing_is_kept_of_a_load", "loading_leaves_the_state_dict_alone", "state_dict_resumes"]
 )

@@ -11,7 +11,7 @@ import torch
 from radam.audit import audit
 from radam.audit.lockstep import Discrepancy, Lockstep
 from radam.audit.subjects.torch import subjects, torch_subject
-from tests.audit.checks.plain_torch import BROKEN, Loop, subject_like
+from tests.audit.checks.plain_torch import BROKEN, Loop, RMSprop, subject_like
 
 EXAMPLES = 20
 WRONG = [(wrong, right.__name__) for right, wrongs in BROKEN.items() for wrong in wrongs]
@@ -26,6 +26,7 @@ def _little_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(default)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("wrong", "like"), WRONG, ids=lambda x: getattr(x, "__name__", x))
 def test_a_wrong_one_is_caught(wrong: type[Loop], like: str) -> None:
     report = audit(subject_like(wrong, like), checks=["every_step"], max_examples=EXAMPLES, figures=False)
@@ -44,6 +45,23 @@ def test_a_right_one_passes(right: type[Loop]) -> None:
     checks += ["decay_rates_of_zero", "gradients_of_every_size", "*_alone", "closed_form", "a_nan_stays_in_its_element"]
     report = audit(subject_like(right, right.__name__), checks=checks, max_examples=EXAMPLES, figures=False)
     assert not report.failed, [entry.reason for entry in report.failed]
+
+
+@pytest.mark.parametrize("foreach", [True, False, None])
+def test_a_variance_of_infinities_has_no_value(foreach: bool | None) -> None:
+    """v and m^2 are infinite in float32, and their difference is NaN, unless m^2 is not rounded, as by torch's own."""
+    subject = subject_like(RMSprop, "RMSprop") if foreach is None else torch_subject(torch.optim.RMSprop, "RMSprop")
+    assert subject is not None
+    assert subject.oracle is not None
+    p = torch.nn.Parameter(torch.ones(3))
+    options: dict[str, Any] = {"centered": True, "alpha": 0.9}
+    own = options if foreach is None else {**options, "foreach": foreach}
+    lockstep = Lockstep(subject.build([p], own), [options], subject.oracle, state=subject.state)
+    for _ in range(3):
+        p.grad = torch.tensor([3e27, -3e30, 0.5])
+        lockstep.step()
+    assert p.isnan().tolist() == ([True, True, False] if foreach is None else [False] * 3)
+    assert lockstep.record.judged > 0
 
 
 def followed(name: str, dtype: torch.dtype, options: dict[str, Any]) -> Lockstep:
