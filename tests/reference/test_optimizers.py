@@ -347,6 +347,28 @@ def test_it_begins_anew(oracle: Any) -> None:
     assert np.array_equal(first, run(oracle))
 
 
+def test_without_momentum_there_is_no_buffer() -> None:
+    sgd = SGD()
+    run(sgd)
+    assert (sgd.t, sgd.m) == (STEPS, None)
+
+
+def test_what_holds_the_parameter_gives_it_back() -> None:
+    """Whatever the momentum is, as of a warm-up that is asked for late."""
+    for oracle in (Adam(variance_warmup=5), RAdam(degenerated_to_sgd=False)):
+        oracle.t, oracle.m, oracle.v = 2, np.ones(1), np.ones(1)
+        p = np.ones(1)
+        assert oracle.apply(p, p) is p
+
+
+def test_a_limit_of_four_is_never_adaptive() -> None:
+    """At 23 bits rho_inf is 4 for the number nearest to 0.6, and so is rho_t in the end."""
+    with mpmath.workprec(23):
+        betas = mpmath.mpf("0.9"), mpmath.mpf("0.6")
+        assert rho_t(1000, betas[1]) == 4
+        assert RAdam(betas=betas, threshold=4).branch(1000) == "momentum"
+
+
 def test_no_decay_takes_nothing_of_the_parameter() -> None:
     """0 times infinity would be NaN."""
     for oracle in (RAdam(weight_decouple=False), Adam(weight_decouple=False), SGD(momentum=0.5)):
@@ -384,19 +406,29 @@ def test_rho_that_rounding_lifts_to_a_threshold_of_four() -> None:
     assert found > 0
 
 
+OUTSIDE = [(RAdam, 1.0), (RAdam, 1.5), (RAdam, math.nan), (Adam, -0.1), (Adam, -1.5)]
+
+
 @pytest.mark.parametrize(
     ("cls", "hyperparameters", "message"),
     [
         (RAdam, {"lr": -1.0}, "lr must be >= 0, but is -1.0"),
         (RAdam, {"lr": float("nan")}, "lr must be >= 0, but is nan"),
-        (RAdam, {"betas": (1.0, 0.9)}, r"betas\[0\] must be in \[0, 1\), but is 1.0"),
-        (Adam, {"betas": (0.9, -0.1)}, r"betas\[1\] must be in \[0, 1\), but is -0.1"),
+        *((cls, {"betas": (b, 0.9)}, rf"betas\[0\] must be in \[0, 1\), but is {b}") for cls, b in OUTSIDE),
+        *((cls, {"betas": (0.9, b)}, rf"betas\[1\] must be in \[0, 1\), but is {b}") for cls, b in OUTSIDE),
         (Adam, {"eps": -1e-8}, "eps must be >= 0, but is -1e-08"),
         (Adam, {"weight_decay": -1.0}, "weight_decay must be >= 0, but is -1.0"),
         (Adam, {"variance_warmup": -1}, "variance_warmup must be >= 0, but is -1"),
         (RAdam, {"amsgrad_of": "both"}, "amsgrad_of must be .* but is 'both'"),
         (RAdam, {"rectification": "Exact"}, 'rectification must be "paper" or "exact", but is \'Exact\''),
-        (RAdam, {"rectification": "exact", "threshold": 4}, 'threshold must be 5 with rectification="exact", but is 4'),
+        *(
+            (
+                RAdam,
+                {"rectification": "exact", "threshold": threshold},
+                f'threshold must be 5 with rectification="exact", but is {threshold}',
+            )
+            for threshold in (4, 6)
+        ),
         (RAdam, {"threshold": 3.9}, "threshold must be >= 4, but is 3.9"),
         (SGD, {"momentum": -0.1}, "momentum must be >= 0, but is -0.1"),
         (SGD, {"nesterov": True}, "nesterov needs momentum > 0 and dampening = 0, but they are 0.0 and 0.0"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from reference import SGD, Adam, RAdam, bias_correction, exact_r_t, n_eff, r_t, rho_inf, rho_t
+from reference.optimizers import _log_factor
 from reference.scaled_inverse_chi2 import ScaledInverseChi2
 
 mpf = mpmath.mpf
@@ -360,6 +361,10 @@ def test_the_bound_of_the_exact_rectification_is_one() -> None:
     for each in ratios.values():
         assert set(each.worst) == {"n", "size"}
         assert min(each.worst.values()) > 1 / 20, each.worst
+
+
+def test_a_relative_error_of_one_has_no_bound() -> None:
+    assert [_log_factor(delta) for delta in (0.0, 1.0, 1.5)] == [0.0, math.inf, math.inf]
 
 
 def test_undecided_at_equality() -> None:
