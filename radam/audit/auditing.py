@@ -151,7 +151,8 @@ class _Search:
             verbosity=Verbosity.quiet,
             suppress_health_check=list(HealthCheck),
         )
-        # The same examples each time, but others in each setting: together they see more than each does.
+        # The same examples each time that the same modules are there, of which Hypothesis draws constants; but others
+        # in each setting: together they see more than each does.
         examples = seed(zlib.crc32(f"{self.check.name}[{self.setting}]".encode()))
         # Each example makes its own optimizers; nothing is carried from one to the next but torch's settings.
         default, mode = torch.get_default_dtype(), torch.is_grad_enabled()
