@@ -195,7 +195,7 @@ def _largest(function: Callable[[float], float], end: float) -> float:
     Golden section over log x. Whatever it returns is a value of the function: bounds that are built on it are valid, be
     the maximum found or missed.
     """
-    high = end * (1 - 1e-9)
+    high = end  # never asked for: the last range ends 4e-8 of log x below
     if math.isinf(end):
         high = 1.0
         while function(2 * high) > function(high):
