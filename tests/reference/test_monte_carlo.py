@@ -329,8 +329,9 @@ def test_workers_are_as_many_as_asked_for_and_as_have_a_block(
     with pytest.raises(Interruption):
         simulate(0.9, **SMALL, workers=2, resume=tmp_path / "partial", progress=interrupt_at(896))
     assert HerePool.made.pop().cancelled
-    # One block is left.
-    simulate(0.9, **SMALL, workers=2, resume=tmp_path / "partial")
+    # One block is left, and then none.
+    for _ in range(2):
+        simulate(0.9, **SMALL, workers=2, resume=tmp_path / "partial")
     assert len(HerePool.made) == (expected is not None)
 
 
