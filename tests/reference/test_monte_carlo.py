@@ -326,9 +326,11 @@ def test_workers_are_as_many_as_asked_for_and_as_have_a_block(
         # Of results that wait for an earlier one there are never many; no process is forked from one that has threads.
         assert pool.most == min(2 * workers + 1, -(-trajectories // 128))
         assert (pool.start, pool.cancelled) == ("spawn", True)
-    with pytest.raises(Interruption):
-        simulate(0.9, **SMALL, workers=2, resume=tmp_path / "partial", progress=interrupt_at(896))
-    assert HerePool.made.pop().cancelled
+    for done, number in ((640, 8), (896, 3)):
+        with pytest.raises(Interruption):
+            simulate(0.9, **SMALL, workers=20, resume=tmp_path / "partial", progress=interrupt_at(done))
+        pool = HerePool.made.pop()
+        assert (pool.workers, pool.cancelled) == (number, True)
     # One block is left, and then none.
     for _ in range(2):
         simulate(0.9, **SMALL, workers=2, resume=tmp_path / "partial")
