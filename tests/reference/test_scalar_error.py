@@ -363,6 +363,15 @@ def test_the_bound_of_the_exact_rectification_is_one() -> None:
         assert min(each.worst.values()) > 1 / 20, each.worst
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+def test_undecided_within_the_error_and_the_oracles_own(side: int) -> None:
+    """8u rho_t of an implementation, and 4u rho_t of an oracle that compares a rounded rho_t: 72u at rho_6 = 5.99."""
+    u, rho = 2.0**-53, rho_t(6, 0.999)
+    for distance, decided in ((0, False), (16, False), (56, False), (64, False), (80, True)):
+        oracle = RAdam(betas=(0.9, 0.999), threshold=rho + side * distance * u)
+        assert oracle.scalar_error(6, "exact").decided == decided
+
+
 def test_a_relative_error_of_one_has_no_bound() -> None:
     assert [_log_factor(delta) for delta in (0.0, 1.0, 1.5)] == [0.0, math.inf, math.inf]
 
