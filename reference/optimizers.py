@@ -689,7 +689,8 @@ def _scalar_error(
         d_rho, d_limit = (_rho_error if is_paper else _n_eff_error)(t, b2, exact)
         decided = abs(now - threshold) > d_rho + 4 * _U * now and abs(limit - least) > d_limit
         if branch == "adaptive":
-            if d_rho >= (now - least) / 2 or d_limit >= (limit - least) / 2:
+            # rho_inf is farther from it, and its error is smaller.
+            if d_rho >= (now - least) / 2:
                 r, decided = math.inf, False
             else:
                 log_error, own = (_log_r_error, 10) if is_paper else (_log_exact_r_error, 40)

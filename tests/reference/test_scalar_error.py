@@ -365,11 +365,29 @@ def test_the_bound_of_the_exact_rectification_is_one() -> None:
 
 @pytest.mark.parametrize("side", [-1, 1])
 def test_undecided_within_the_error_and_the_oracles_own(side: int) -> None:
-    """8u rho_t of an implementation, and 4u rho_t of an oracle that compares a rounded rho_t: 72u at rho_6 = 5.99."""
-    u, rho = 2.0**-53, rho_t(6, 0.999)
-    for distance, decided in ((0, False), (16, False), (56, False), (64, False), (80, True)):
+    """8u rho_t of an implementation, and 4u rho_t of an oracle that compares a rounded rho_t: 84u at rho_7 = 6.99."""
+    u, rho = 2.0**-53, rho_t(7, 0.999)
+    for distance, decided in ((0, False), (16, False), (56, False), (64, False), (80, False), (88, True)):
         oracle = RAdam(betas=(0.9, 0.999), threshold=rho + side * distance * u)
-        assert oracle.scalar_error(6, "exact").decided == decided
+        assert oracle.scalar_error(7, "exact").decided == decided
+
+
+def test_no_useful_bound_within_twice_the_error_of_four() -> None:
+    """8u rho_t is 32u there: up to rho_t = 4 + 64u the size has no bound, and beyond it has."""
+    u, seen = 2.0**-53, set()
+    for t in range(6, 40):
+        low, high = 0.6, 0.8
+        while math.nextafter(low, 1) < high:
+            middle = (low + high) / 2
+            low, high = (middle, high) if rho_t(t, middle) < 4 else (low, middle)
+        for _ in range(8):
+            above = (rho_t(t, high) - 4) / u
+            size = RAdam(betas=(0.9, high), threshold=4.0).scalar_error(t, "exact").size
+            assert math.isinf(size) == (above <= 64), above
+            seen.add(above)
+            high = math.nextafter(high, 1)
+    assert seen & {56, 64}
+    assert seen & {72, 80}
 
 
 def test_a_relative_error_of_one_has_no_bound() -> None:
