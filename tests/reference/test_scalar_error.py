@@ -14,6 +14,7 @@ import pytest
 from reference import SGD, Adam, RAdam, bias_correction, exact_r_t, n_eff, r_t, rho_inf, rho_t
 from reference.optimizers import _log_factor
 from reference.scaled_inverse_chi2 import ScaledInverseChi2
+from tests.reference.documented import correction_error, factor
 
 mpf = mpmath.mpf
 BITS = 300
@@ -186,11 +187,6 @@ def test_ordinary_hyperparameters_are_decided_and_sharp() -> None:
                 assert RAdam(betas=(0.9, b2), threshold=threshold).scalar_error(t, "exact").size < 3e-13
 
 
-def factor(d: Any) -> Any:
-    """l(d) of the docstring."""
-    return -mpmath.log(1 - d) if d < 1 else mpf("inf")
-
-
 def documented(t: int, times: tuple[int, int], b1: float, b2: float, scalars: str) -> dict[str, Any]:
     """The formulas in the docstring of `RAdam.scalar_error`, as they stand there, in arbitrary precision."""
     u = mpf(2) ** -53
@@ -280,13 +276,13 @@ def documented_exact(t: int, b1: float, b2: float, scalars: str) -> dict[str, An
     u = mpf(2) ** -53
     n, limit, P = mpf(n_eff(t, b2)), mpf(rho_inf(b2)), mpf(b2) ** t
     paper = documented(t, (t, t), b1, b2, scalars)
-    log_bc1, log_bc2 = mpmath.log1p(-documented_correction(t, b1, scalars)), mpmath.log1p(paper["bc2"])
+    log_bc1, log_bc2 = mpmath.log1p(-correction_error(t, b1, scalars)), mpmath.log1p(paper["bc2"])
     if scalars == "exact":
         d_n, d_limit = 12 * u * n, 4 * u * limit
     else:
         d_limit = 3 * u * (limit + 1)
         d_P = (4 - 3 * t * mpmath.log(b2)) * u * P if b2 else mpf(0)
-        d_bc2 = documented_correction(t, b2, scalars)
+        d_bc2 = correction_error(t, b2, scalars)
         d_n = n * mpmath.expm1(factor(d_limit / limit) + factor(d_P / (1 + P)) + factor(d_bc2) + 4 * u)
     useful = d_n < (n - 2) / 2 and d_limit < (limit - 2) / 2
     log_r = 40 * u
@@ -299,18 +295,6 @@ def documented_exact(t: int, b1: float, b2: float, scalars: str) -> dict[str, An
         "useful": useful,
         "away": min(abs(n - 2) / (d_n + 4 * u * n), abs(limit - 2) / d_limit),
     }
-
-
-def documented_correction(t: int, b: float, scalars: str) -> Any:
-    """d(bc)/bc."""
-    u = mpf(2) ** -53
-    if scalars == "exact":
-        return 4 * u
-    if b == 0:
-        return 2 * u
-    P = mpf(b) ** t
-    d_P = (4 - 3 * t * mpmath.log(b)) * u * P
-    return (d_P + 2 * u * (1 - P) + u * d_P) / (1 - P)
 
 
 @pytest.mark.parametrize("scalars", ["textbook", "exact"])

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from radam.audit.bounds import PRECISIONS, Tracked, scalar
 from reference import ASGD, Adadelta, Adagrad, Adamax, NAdam, RMSprop
+from reference.optimizers import ScalarError
 from tests.reference.data import SIZE, STEPS, arrays, to_mpf
+from tests.reference.documented import U, correction_error, factor
 from tests.reference.running import GRADIENTS, P0, assert_another_goes_on, run
 
 CLASSES = (Adamax, NAdam, RMSprop, Adagrad, Adadelta, ASGD)
@@ -120,6 +122,40 @@ def test_fading_rates_are_within_their_errors(t: int, lr: float, decay: float, a
             lr / math.exp(alpha * math.log(1 + decay * (lr * t))),
         ):
             assert abs(computed - v) <= error * v
+
+
+@pytest.mark.parametrize("scalars", ["textbook", "exact"])
+def test_the_bounds_are_those_of_the_docstrings(scalars: Any) -> None:
+    """Evaluated in float64 by at most 64 roundings of positive terms."""
+
+    def same(found: ScalarError, **right: Any) -> None:
+        assert found.decided
+        for name in ("size", "eps", "rho", "bc2"):
+            expected = right.get(name, 0)
+            assert abs(getattr(found, name) - expected) <= 64 * U * expected, name
+
+    with mpmath.workprec(300):
+        for t in (1, 7, 400):
+            same(RMSprop().scalar_error(t, scalars))
+            same(Adadelta().scalar_error(t, scalars))
+            same(Adagrad(lr_decay=0.1).scalar_error(t, scalars), size=mpmath.expm1(6 * factor(U)))
+            for rate, other in ((0.9, 0.0), (0.0, 0.5), (0.99, 0.999)):
+                error = factor(correction_error(t, rate, scalars))
+                adamax = Adamax(betas=(rate, other)).scalar_error(t, scalars)
+                same(adamax, size=mpmath.expm1(error + 3 * U))
+                same(NAdam(betas=(other, rate)).scalar_error(t, scalars), bc2=mpmath.expm1(error))
+            for psi in (0.0, 4e-3, 0.5):
+                x, exponent = mpmath.mpf(96) / 100, t * mpmath.mpf(psi)
+                a, x = -mpmath.log(x), x**exponent
+                d_x = (4 + 5 * exponent * a + exponent) * U * x
+                d_mu = d_x / 2 + U * (1 - x / 2) + U * (1 - x / 2)
+                bound = 8 * U if scalars == "exact" else 2 * d_mu / (1 - x / 2)
+                assert abs(NAdam(momentum_decay=psi).mu_error(t, scalars) - bound) <= 64 * U * bound
+            for lr, lambd, alpha in ((0.01, 1e-4, 0.75), (0.5, 2.0, -0.5), (1.0, 0.0, 1.0)):
+                log_z = mpmath.log(1 + mpmath.mpf(lambd) * mpmath.mpf(lr) * t)
+                error = abs(mpmath.mpf(alpha)) * (3 * U + 3 * U * log_z) + 4 * U + U
+                asgd = ASGD(lr=lr, lambd=lambd, alpha=alpha).scalar_error(t, scalars)
+                same(asgd, size=mpmath.expm1(2 * factor(error)))
 
 
 # -- the definitions, as sums and products over the whole history, without a recurrence
