@@ -192,22 +192,17 @@ def documented(t: int, times: tuple[int, int], b1: float, b2: float, scalars: st
     u = mpf(2) ** -53
     rho, limit = mpf(rho_t(t, b2)), mpf(rho_inf(b2))
 
-    def correction(t: int, b: float) -> tuple[Any, Any, Any]:
-        """d(P)/P, d(bc)/bc and T."""
-        P = mpf(b) ** t
-        bc = 1 - P
-        if b == 0:
-            return mpf(0), 2 * u, mpf(0)
-        d_P = (4 - 3 * t * mpmath.log(b)) * u * P
-        return d_P / P, (d_P + 2 * u * bc + u * d_P) / bc, 2 * t * P / bc
-
+    d_bc1, d_bc2 = correction_error(times[0], b1, scalars), correction_error(times[1], b2, scalars)
     if scalars == "exact":
-        d_rho, d_limit, d_bc1, d_bc2 = 8 * u * rho, 4 * u * limit, 4 * u, 4 * u
+        d_rho, d_limit = 8 * u * rho, 4 * u * limit
     else:
-        relative, _, T = correction(t, b2)
-        d_bc1, d_bc2 = correction(times[0], b1)[1], correction(times[1], b2)[1]
+        P = mpf(b2) ** t
+        T = 2 * t * P / (1 - P)
         d_limit = 3 * u * (limit + 1)
-        d_T = T * mpmath.expm1(factor(relative) + factor(d_bc2) + 3 * u) if T else mpf(0)
+        d_T = mpf(0)
+        if b2:
+            relative = (4 - 3 * t * mpmath.log(b2)) * u
+            d_T = T * mpmath.expm1(factor(relative) + factor(correction_error(t, b2, scalars)) + 3 * u)
         d_rho = d_limit + d_T + u * (rho + d_limit + d_T)
     log_r = 10 * u
     useful = d_rho < (rho - 4) / 2 and d_limit < (limit - 4) / 2
