@@ -221,7 +221,7 @@ def test_adamax_is_its_definition() -> None:
 
 
 @pytest.mark.parametrize("centered", [False, True])
-@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 1.0])
 def test_rmsprop_is_its_definition(centered: bool, momentum: float) -> None:
     oracle = RMSprop(lr=0.25, alpha=0.75, eps=0.125, centered=centered, momentum=momentum)
     directions = rmsprop_steps(FRACTIONS, Fraction(3, 4), Fraction(1, 8), centered)
@@ -229,6 +229,8 @@ def test_rmsprop_is_its_definition(centered: bool, momentum: float) -> None:
     for t, g in enumerate(FLOATS):
         p, before = oracle.step(p, g), p
         assert close(before - p, sum(0.25 * momentum ** (t - i) * directions[i] for i in range(t + 1)))
+        if centered:
+            assert close(oracle.m, weighted(FRACTIONS[: t + 1], Fraction(3, 4), 1).astype(np.float64))
 
 
 def test_adagrad_is_its_definition() -> None:
@@ -428,6 +430,49 @@ def test_what_begins_is_what_none_means(cls: Any) -> None:
     assert all(np.array_equal(x, y) for x, y in zip(run(begun), run(cls()), strict=True))
     begun.begin(P0)
     assert all(np.array_equal(x, y) for x, y in zip(run(begun), run(cls()), strict=True)), "begin begins anew"
+
+
+@each_class
+def test_it_counts_and_has_the_state_that_it_needs(cls: Any) -> None:
+    needed = {Adamax: "mv", NAdam: "mvs", RMSprop: "v", Adagrad: "v", Adadelta: "vs", ASGD: "mvs"}[cls]
+    oracle = cls()
+    run(oracle)
+    assert oracle.t == STEPS
+    assert "".join(symbol for symbol in "mvs" if getattr(oracle, symbol) is not None) == needed
+
+
+@pytest.mark.parametrize(
+    "oracle",
+    [Adamax(), NAdam(), NAdam(weight_decouple=True), RMSprop(), Adagrad(), Adadelta()],
+    ids=lambda oracle: type(oracle).__name__,
+)
+def test_no_decay_takes_nothing_of_the_parameter(oracle: Any) -> None:
+    """0 times infinity would be NaN."""
+    assert oracle.step(np.array([np.inf]), np.ones(1)) == np.inf
+
+
+def test_the_hook_sees_every_scalar() -> None:
+    def seen(oracle: Any, scalars: str) -> list[tuple[float, float]]:
+        found: list[tuple[float, float]] = []
+        oracle.scalars, oracle.scalar = scalars, lambda value, error: found.append((value, error)) or value
+        oracle.t, oracle.v = 6, np.ones(SIZE)
+        oracle.step(P0, GRADIENTS[0])
+        return found
+
+    for scalars in ("textbook", "exact"):
+        for oracle in (Adamax(), Adagrad(lr_decay=0.1)):
+            assert [error for _, error in seen(oracle, scalars)] == [oracle.scalar_error(7, scalars).size]
+        asgd = ASGD(t0=3)
+        assert [error for _, error in seen(asgd, scalars)] == [asgd.scalar_error(7, scalars).size, 4 * 2.0**-53]
+        assert [seen(oracle, scalars) for oracle in (RMSprop(), Adadelta())] == [[], []]
+        nadam = NAdam(momentum_decay=2.0)
+        mu, later = nadam.mu(7), nadam.mu(8)
+        error, later_error = nadam.mu_error(7, scalars), nadam.mu_error(8, scalars)
+        values, errors = zip(*seen(nadam, scalars), strict=True)
+        assert values[:3] == (mu, 1 - mu, later)
+        # An error of mu is one of 1 - mu, which is rounded once more.
+        rest = mu * error / (1 - mu) + 2.0**-53
+        assert errors == (error, pytest.approx(rest, rel=1e-12), later_error, nadam.scalar_error(7, scalars).bc2)
 
 
 @each_class
