@@ -278,6 +278,16 @@ def test_asgd_is_its_definition() -> None:
     assert close(oracle.m, np.mean(params[4:], axis=0))
 
 
+def test_the_average_of_asgd_is_the_parameter_at_first() -> None:
+    oracle = ASGD(lr=0.5, t0=2)
+    oracle.begin(P0)
+    assert (set(oracle.v), set(oracle.s)) == ({0.5}, {1.0})
+    p = P0
+    for g in GRADIENTS[:3]:
+        p = oracle.step(p, g)
+        assert close(oracle.m, p)
+
+
 def test_asgd_fades() -> None:
     """Step t is taken with lr / (1 + lambd lr (t-1))^alpha."""
     oracle = ASGD(lr=0.5, lambd=0.5, alpha=0.5, maximize=False)
