@@ -131,6 +131,16 @@ def test_equal_weights(t: int) -> None:
         assert law.moment(power) == pytest.approx(float(moment), rel=2e-13), power
 
 
+@pytest.mark.parametrize("t", [60, 100, 400])
+def test_moments_of_high_order(t: int) -> None:
+    """There |Gamma(s + iy)| falls late: the nodes must be closer."""
+    for power in (-4.0, -8.0, -11.0, -15.0, -19.5, -25.0, -29.0):
+        with mpmath.workdps(40):
+            moment = mpmath.gammaprod([t / mpmath.mpf(2) + power], [t / mpmath.mpf(2)]) / (t / mpmath.mpf(2)) ** power
+        # The law's own weights are off by up to t (1 - b) = 1e-13.
+        assert SecondMoment(t, EQUAL).moment(power) == pytest.approx(float(moment), rel=2e-13), power
+
+
 def angles(count: int, beta2: float) -> tuple[Any, list[Any]]:
     """w_0 g_0^2 + w_1 g_1^2 = R a(phi), R ~ chi2(2), phi uniform: a on a grid of angles, for each pair of weights."""
     phi = (np.arange(40) + 0.5) * (math.pi / 2 / 40)
@@ -254,7 +264,7 @@ def test_existence() -> None:
             SecondMoment(3, 0.9).moment(power)
 
 
-@pytest.mark.parametrize("beta2", [0.0, 1.0, -0.1, math.nan])
+@pytest.mark.parametrize("beta2", [0.0, 1.0, 1.5, -0.1, math.nan])
 def test_arguments_out_of_range(beta2: float) -> None:
     with pytest.raises(ValueError, match=r"beta2 must be in \(0, 1\), but is"):
         SecondMoment(3, beta2)
@@ -265,8 +275,9 @@ def test_arguments_out_of_range(beta2: float) -> None:
 def test_other_arguments_out_of_range() -> None:
     for kwargs, message in (
         ({"t": 0}, "t must be an integer >= 1 or infinity, but is 0"),
-        ({"sigma": 0.0}, "sigma must be positive and finite, but is 0.0"),
-        ({"mean": INF}, "mean must be finite, but is inf"),
+        ({"t": -3}, "t must be an integer >= 1 or infinity, but is -3"),
+        *(({"sigma": x}, f"sigma must be positive and finite, but is {x}") for x in (0.0, -1.0, INF, -INF, math.nan)),
+        *(({"mean": x}, f"mean must be finite, but is {x}") for x in (INF, -INF, math.nan)),
     ):
         with pytest.raises(ValueError, match=message):
             SecondMoment(**{"t": 3, "beta2": 0.9, **kwargs})
