@@ -360,12 +360,12 @@ def test_the_plain_numbers_0_and_1_enter_exactly(number: float) -> None:
 def test_a_plain_number_enters_by_one_rounding() -> None:
     sharp, rounded = one(0.1) + one(0.0), one(0.0) + 0.1  # type: ignore[operator]
     assert sharp.error[0] == 0
-    assert rounded.error[0] == pytest.approx(0.1 * 2.0**-24, rel=1e-6)
+    assert rounded.error[0] == pytest.approx(0.1 * 2.0**-24, rel=1e-6, abs=0)
 
 
 def test_a_scalars_error_is_not_multiplied() -> None:
     loose, strict = (scalar(2.0, 1e-3, PRECISIONS["float64"], k) for k in (4.0, 1.0))
-    assert float(loose.error) - float(strict.error) == pytest.approx(3 * 2.0**-53 * 2, rel=1e-3)
+    assert float(loose.error) - float(strict.error) == pytest.approx(3 * 2.0**-53 * 2, rel=1e-3, abs=0)
     assert float(strict.error) >= 2e-3
     assert float(scalar(0.0, 1e-3, PRECISIONS["float32"]).error) == 0
 

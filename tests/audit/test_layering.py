@@ -205,3 +205,22 @@ def test_the_names_of_tests_repeat(request: pytest.FixtureRequest) -> None:
     """An address in a name is another one in each process: `pytest -n` could not share the tests out."""
     unstable = [item.nodeid for item in request.session.items if re.search(r" at 0x[0-9a-f]+", item.nodeid)]
     assert unstable == []
+
+
+def relative_alone(source: str) -> list[int]:
+    """Lines of `approx` calls with a relative tolerance and no absolute one, which is then 1e-12, and may be larger."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("approx", "pytest.approx")
+        and {"rel", "abs"} & {keyword.arg for keyword in node.keywords} == {"rel"}
+    ]
+
+
+def test_a_relative_tolerance_says_that_there_is_no_other() -> None:
+    assert relative_alone("\nassert x == pytest.approx(y, rel=1e-15)") == [2]
+    assert relative_alone("pytest.approx(y, rel=1e-15, abs=0), pytest.approx(y, abs=1e-3)") == []
+    files = [path for folder in ("tests", "radam", "reference") for path in (ROOT / folder).rglob("*.py")]
+    found = {str(path.relative_to(ROOT)): relative_alone(path.read_text(encoding="utf-8")) for path in files}
+    assert {file: lines for file, lines in found.items() if lines} == {}

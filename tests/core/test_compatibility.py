@@ -106,7 +106,7 @@ def test_a_scheduler_works_with_a_tensor_lr() -> None:
         optimizer.step()
         scheduler.step()
     assert optimizer.param_groups[0]["lr"] is lr
-    assert lr.item() == pytest.approx(0.0125, rel=4 * 2.0**-24)
+    assert lr.item() == pytest.approx(0.0125, rel=4 * 2.0**-24, abs=0)
 
 
 def test_reduce_lr_on_plateau() -> None:

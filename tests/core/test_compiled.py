@@ -264,8 +264,8 @@ def test_a_compiled_training_step(backend: str) -> None:
     losses = [(compiled(models[0], optimizers[0]).item(), train(models[1], optimizers[1]).item()) for _ in range(60)]
     assert losses[-1][0] < losses[0][0] / 5
     # The first losses are of the same weights; what rounds otherwise is far below a thousandth of them at the end.
-    assert losses[0][0] == pytest.approx(losses[0][1], rel=2**-16)
-    assert losses[-1][0] == pytest.approx(losses[-1][1], rel=1e-3)
+    assert losses[0][0] == pytest.approx(losses[0][1], rel=2**-16, abs=0)
+    assert losses[-1][0] == pytest.approx(losses[-1][1], rel=1e-3, abs=0)
 
 
 def test_a_closure() -> None:

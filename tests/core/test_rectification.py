@@ -123,7 +123,7 @@ def test_a_tensor_that_has_changed_counts_as_it_is(formula: Callable[..., Any]) 
     beta = torch.tensor(0.99, dtype=torch.float64)
     formula(100, beta)
     beta.fill_(0.9)
-    assert float(formula(100, beta)) == pytest.approx(formula(100, 0.9), rel=64 * U)
+    assert float(formula(100, beta)) == pytest.approx(formula(100, 0.9), rel=64 * U, abs=0)
 
 
 @pytest.mark.parametrize("beta", CORNERS)

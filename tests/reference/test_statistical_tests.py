@@ -58,7 +58,7 @@ def test_statistic_is_scipys(seed: int, n: int, shape: float) -> None:
     # ranks and differences are rounded once each, sqrt(n) and the product too
     assert abs(verdict.statistic - math.sqrt(n) * other.statistic) <= 4 * 2.0**-53 * math.sqrt(n)
     assert verdict.p_value >= other.pvalue * (1 - 1e-9)  # the exact one
-    assert verdict.p_value == pytest.approx(min(1, 2 * math.exp(-2 * n * other.statistic**2)), rel=1e-9)
+    assert verdict.p_value == pytest.approx(min(1, 2 * math.exp(-2 * n * other.statistic**2)), rel=1e-9, abs=0)
     assert verdict.n == n
     assert verdict.thresholds[0] == 0
     assert verdict.rejects == (verdict.statistic > verdict.thresholds[1])
@@ -67,7 +67,7 @@ def test_statistic_is_scipys(seed: int, n: int, shape: float) -> None:
 @pytest.mark.parametrize("alpha", [0.3, 0.01, 1e-6, 1e-12])
 def test_exact_false_alarms_of_kolmogorov_smirnov(alpha: float) -> None:
     threshold = kolmogorov_smirnov([0.5], lambda x: x, alpha).thresholds[1]
-    assert 2 * math.exp(-2 * threshold**2) == pytest.approx(alpha, rel=1e-12)
+    assert 2 * math.exp(-2 * threshold**2) == pytest.approx(alpha, rel=1e-12, abs=0)
     for n in (1, 2, 3, 5, 10, 100, 1000):
         assert stats.kstwo.sf(threshold / math.sqrt(n), n) <= alpha
     # and not much more than the level is given away
@@ -137,7 +137,7 @@ def test_error_of_the_cdf() -> None:
     with pytest.raises(ValueError, match=r"cdf must return probabilities, but is 1\.00.* state its error as cdf_error"):
         kolmogorov_smirnov(sample, off, 1e-6)
     verdict = kolmogorov_smirnov(sample, off, 1e-6, cdf_error=0.3)
-    assert verdict.statistic == pytest.approx(10 * 0.005, rel=1e-9)
+    assert verdict.statistic == pytest.approx(10 * 0.005, rel=1e-9, abs=0)
     assert not verdict.rejects
     assert not kolmogorov_smirnov(sample, lambda x: x - 0.3, 1e-6, cdf_error=0.3).rejects
     less = kolmogorov_smirnov(sample, lambda x: x + 0.1, 1e-6, cdf_error=0.2)
@@ -221,7 +221,7 @@ def test_chernoff_of_the_lognormal_law(n: int, alpha: float, location: float, sc
     mean = location + 0.7 * half
     verdict = chernoff_mean_log(mean, n, mgf, alpha, domain=EVERYWHERE)
     assert not verdict.rejects
-    assert verdict.p_value == pytest.approx(min(1, 2 * math.exp(-((0.7 * half / scale) ** 2) * n / 2)), rel=1e-6)
+    assert verdict.p_value == pytest.approx(min(1, 2 * math.exp(-((0.7 * half / scale) ** 2) * n / 2)), rel=1e-6, abs=0)
     for mean in (location - 1.01 * half, location + 1.01 * half):
         verdict = chernoff_mean_log(mean, n, mgf, alpha, domain=EVERYWHERE)
         assert verdict.rejects
@@ -254,10 +254,10 @@ def test_the_law_is_asked_inside_its_domain_only(domain: tuple[float, float]) ->
     low, high = chernoff_interval(n, mgf, 1e-6, domain=domain)
     for sign, end, found in zip((-1, 1), (-domain[0], domain[1]), (-low, high), strict=True):
         best = min(end, math.sqrt(2 * level))
-        assert found == pytest.approx(best / 2 + level / best, rel=1e-7)
+        assert found == pytest.approx(best / 2 + level / best, rel=1e-7, abs=0)
         best = min(end, 3.0)
         p_value = chernoff_mean_log(sign * 3.0, n, mgf, 1e-6, domain=domain).p_value
-        assert p_value == pytest.approx(2 * math.exp(-n * (3 * best - best**2 / 2)), rel=1e-6)
+        assert p_value == pytest.approx(2 * math.exp(-n * (3 * best - best**2 / 2)), rel=1e-6, abs=0)
 
         def actual(x: float, shift: float = -sign * (found + 1)) -> float:
             return math.exp(shift * x) * mgf(x)
@@ -266,7 +266,7 @@ def test_the_law_is_asked_inside_its_domain_only(domain: tuple[float, float]) ->
         beyond = found + 1 - (high if sign < 0 else -low)
         best = min(end, max(beyond, 0.0))
         power = chernoff_power(n, mgf, actual, 1e-6, domain=domain, actual_domain=domain)
-        assert power == pytest.approx(-math.expm1(-n * (beyond * best - best**2 / 2)), rel=1e-6)
+        assert power == pytest.approx(-math.expm1(-n * (beyond * best - best**2 / 2)), rel=1e-6, abs=0)
 
 
 def test_a_mean_that_is_expected_has_the_p_value_one() -> None:
@@ -336,7 +336,7 @@ def test_a_law_that_is_wide() -> None:
     low, high = chernoff_interval(100, lambda x: lognormal_mgf(x, 0.0, 1e8), 1e-6, domain=EVERYWHERE)
     half = 1e8 * math.sqrt(2 * math.log(2e6) / 100)
     # of log E, 0.1 at the best x, 1e-16 is rounded
-    assert (low, high) == pytest.approx((-half, half), rel=1e-12)
+    assert (low, high) == pytest.approx((-half, half), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_binomial_share_against_sums(n: int, probability: float, alpha: float) -
     for below in range(n + 1):
         verdict = binomial_share(below, n, probability, alpha)
         tail = min(math.fsum(pmf[: below + 1]), math.fsum(pmf[below:]))
-        assert verdict.p_value == pytest.approx(min(1, 2 * tail), rel=1e-9)
+        assert verdict.p_value == pytest.approx(min(1, 2 * tail), rel=1e-9, abs=0)
         assert verdict.statistic == below / n
         if abs(2 * tail / alpha - 1) > 1e-9:
             assert verdict.rejects == (2 * tail <= alpha)
@@ -415,7 +415,7 @@ def test_binomial_power_against_sums(actual: float) -> None:
     n, probability, alpha = 60, 0.2, 0.01
     rejected = [k for k in range(n + 1) if binomial_share(k, n, probability, alpha).rejects]
     exact = math.fsum(stats.binom.pmf(rejected, n, actual))
-    assert binomial_power(n, probability, actual, alpha) == pytest.approx(exact, rel=1e-9)
+    assert binomial_power(n, probability, actual, alpha) == pytest.approx(exact, rel=1e-9, abs=0)
 
 
 def test_simulated_false_alarms_and_power_of_binomial_share() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from radam.audit.bounds import PRECISIONS, Tracked, scalar
@@ -482,7 +482,7 @@ def test_the_hook_sees_every_scalar() -> None:
         assert values[:3] == (mu, 1 - mu, later)
         # An error of mu is one of 1 - mu, which is rounded once more.
         rest = mu * error / (1 - mu) + 2.0**-53
-        assert errors == (error, pytest.approx(rest, rel=1e-12), later_error, nadam.scalar_error(7, scalars).bc2)
+        assert errors == (error, pytest.approx(rest, rel=1e-12, abs=0), later_error, nadam.scalar_error(7, scalars).bc2)
 
 
 @each_class
@@ -526,6 +526,8 @@ def test_is_torchs(cls: Any, data: st.DataObject, p0: Any, gradients: Any) -> No
     """NAdam and ASGD keep scalars in the default dtype, which must be float64 for that."""
     torch = pytest.importorskip("torch")
     hyperparameters = data.draw(HYPERPARAMETERS[cls])
+    # torch's lerp takes 1 - b as a weight: below 1/2 its error is no longer one of b (`with_lerp_room`).
+    assume(not 0 < hyperparameters.get("betas", (0,))[0] < 0.5)
     oracle = cls(**hyperparameters)
     oracle.begin(p0)
     for symbol in ("m", "v", "s"):
