@@ -689,7 +689,7 @@ def _scalar_error(
         d_rho, d_limit = (_rho_error if is_paper else _n_eff_error)(t, b2, exact)
         decided = abs(now - threshold) > d_rho + 4 * _U * now and abs(limit - least) > d_limit
         if branch == "adaptive":
-            # rho_inf is farther from it, and its error is smaller.
+            # Where rho_t is farther than that from 4 (2), so is rho_inf: its distance grows faster than its error.
             if d_rho >= (now - least) / 2:
                 r, decided = math.inf, False
             else:

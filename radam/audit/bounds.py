@@ -189,6 +189,10 @@ def _is_exactly(x: Tracked, magnitude: float) -> Any:
     return (np.abs(x.value) == magnitude) & (x.error == 0)
 
 
+def _without_bound(x: Tracked, where: Any) -> Tracked:
+    return Tracked(x.value, np.where(where, np.inf, x.error), x.precision, x.k, x.partial)
+
+
 def _add(a: Tracked, b: Tracked) -> Tracked:
     exact = _is_exactly(a, 0.0) | _is_exactly(b, 0.0)
     total = a._result(a.value + b.value, a.error + b.error, a, b, exact=exact)
@@ -197,7 +201,7 @@ def _add(a: Tracked, b: Tracked) -> Tracked:
     # Less what may overflow, an infinity may be NaN: there is no bound for what is made of it.
     opposite = np.sign(a.value) != np.sign(b.value)
     in_doubt = opposite & ((np.isinf(a.value) & np.isinf(b.error)) | (np.isinf(b.value) & np.isinf(a.error)))
-    return Tracked(total.value, np.where(in_doubt, np.inf, total.error), a.precision, a.k)
+    return _without_bound(total, in_doubt)
 
 
 def _negative(a: Tracked) -> Tracked:
@@ -218,7 +222,7 @@ def _multiply(a: Tracked, b: Tracked) -> Tracked:
         return product
     # Times what may underflow to 0, an infinity may be NaN: there is no bound for what is made of it.
     in_doubt = (np.isinf(a.value) & _may_vanish(b)) | (np.isinf(b.value) & _may_vanish(a))
-    return Tracked(product.value, np.where(in_doubt, np.inf, product.error), a.precision, a.k, product.partial)
+    return _without_bound(product, in_doubt)
 
 
 def _may_vanish(x: Tracked) -> Any:
