@@ -17,6 +17,10 @@ from reference import ema, n_eff, rho_inf, rho_t
 from reference.ema import SecondMoment, psi_moments, psi_variances, r_true
 
 INF = math.inf
+
+betas = st.one_of(st.floats(0.3, 0.9999), st.floats(-9.0, -0.5).map(lambda e: 1 - 10.0**e))
+means = st.one_of(st.just(0.0), st.floats(-10, 10))
+
 # Equal weights, but for parts in 1e12 where t <= 6000.
 EQUAL = 1 - 2.0**-52
 
@@ -131,6 +135,67 @@ def test_equal_weights(t: int) -> None:
         assert law.moment(power) == pytest.approx(float(moment), rel=2e-13, abs=0), power
 
 
+@pytest.mark.parametrize(("mean", "sigma"), [(0.0, 1.0), (0.0, 3.0), (0.3, 0.1), (-2.0, 5.0)])
+@pytest.mark.parametrize(("beta2", "t"), [(0.9, 1), (0.9, 7), (0.3, 40), (0.999, 400)])
+def test_mean_and_variance_by_their_sums(beta2: float, t: int, mean: float, sigma: float) -> None:
+    """Var[g^2] = 2 sigma^4 + 4 mean^2 sigma^2."""
+    law = SecondMoment(t, beta2, mean, sigma)
+    with mpmath.workdps(30):
+        squares = mpmath.fsum(w * w for w in ema_weights(t, beta2))
+        variance = (2 * mpmath.mpf(sigma) ** 4 + 4 * (mpmath.mpf(mean) * sigma) ** 2) * squares
+    assert law.expectation == mean**2 + sigma**2
+    assert law.variance == pytest.approx(float(variance), rel=1e-14, abs=0)
+
+
+def test_variance_in_the_limit() -> None:
+    """sum_j w_j^2 = (1 - b) / (1 + b)."""
+    for beta2 in (0.3, 0.9, 0.999):
+        limit = SecondMoment(INF, beta2, 0.5).variance
+        assert limit == pytest.approx((2 + 4 * 0.25) * (1 - beta2) / (1 + beta2), rel=1e-13, abs=0)
+
+
+@settings(max_examples=20)
+@given(beta2=betas, t=st.integers(1, 40), mu=means, sigma=st.floats(1e-3, 1e3), power=st.floats(-0.4, 1.9))
+def test_other_units(beta2: float, t: int, mu: float, sigma: float, power: float) -> None:
+    """Q is sigma^2 times what it is for sigma = 1: nothing else may come of the units."""
+    law, unit = SecondMoment(t, beta2, mu * sigma, sigma), SecondMoment(t, beta2, mu)
+    assert law.moment(power) == pytest.approx(sigma ** (2 * power) * unit.moment(power), rel=1e-13, abs=0)
+    # Three logarithms of numbers that are rounded.
+    assert law.log_mean() == pytest.approx(2 * math.log(sigma) + unit.log_mean(), rel=0, abs=1e-14)
+    assert law.log_variance() == pytest.approx(unit.log_variance(), rel=1e-12, abs=0)
+    assert law.variance == pytest.approx(sigma**4 * unit.variance, rel=1e-13, abs=0)
+
+
+def test_units_at_the_ends_of_their_range() -> None:
+    unit = SecondMoment(6, 0.9)
+    for sigma in (1e-150, 1e150):
+        law = SecondMoment(6, 0.9, 0.0, sigma)
+        assert law.log_mean() == pytest.approx(unit.log_mean() + 2 * math.log(sigma), rel=1e-14, abs=0)
+        assert law.quantile(0.5) == pytest.approx(sigma**2 * unit.quantile(0.5), rel=1e-12, abs=0)
+        assert law.cdf(sigma**2) == pytest.approx(unit.cdf(1.0), rel=0, abs=1e-12)
+    assert SecondMoment(6, 0.9, 0.0, 1e150).moment(1.5) == INF
+    assert SecondMoment(9, 0.9, 0.0, 1e-150).psi_moment(4) == INF
+    assert SecondMoment(6, 0.9, 0.0, 1e150).variance == INF
+    assert psi_moments(9, 0.9, (4,), sigma=1e-150)[0, 8] == INF
+
+
+@pytest.mark.parametrize("mean", [1e3, -1e6, 1e12])
+def test_a_mean_that_is_all_but_everything(mean: float) -> None:
+    """There psi is a line in Q: Var[psi] E[Q] = Var[Q] / (4 E[Q]^2), but for 1/mean^2 of it."""
+    law = SecondMoment(6, 0.999, mean)
+    relative = law.variance / law.expectation**2
+    assert law.psi_variance() * law.expectation == pytest.approx(relative / 4, rel=5 / mean**2 + 1e-13, abs=0)
+    assert law.log_variance() == pytest.approx(relative, rel=5 / mean**2 + 1e-13, abs=0)
+
+
+def test_a_law_stays_as_it_was_made() -> None:
+    """Its integrals are kept: other arguments would not change them."""
+    law = SecondMoment(6, 0.999)
+    with pytest.raises(AttributeError):
+        law.t = 7  # type: ignore[misc]
+    assert {law: 1}[SecondMoment(6, 0.999)] == 1
+
+
 @pytest.mark.parametrize("t", [60, 100, 400])
 def test_moments_of_high_order(t: int) -> None:
     """There |Gamma(s + iy)| falls late: the nodes must be closer."""
@@ -208,10 +273,6 @@ def test_cdf_of_equal_weights(t: int, mu: float) -> None:
     assert np.max(np.abs(exact - p)) < 1e-12
 
 
-betas = st.one_of(st.floats(0.3, 0.9999), st.floats(-9.0, -0.5).map(lambda e: 1 - 10.0**e))
-means = st.one_of(st.just(0.0), st.floats(-10, 10))
-
-
 @settings(max_examples=20)
 @given(beta2=betas, t=st.integers(3, 400), mu=means, sigma=st.floats(0.1, 10))
 def test_the_pass_and_the_single_step_agree(beta2: float, t: int, mu: float, sigma: float) -> None:
@@ -276,8 +337,15 @@ def test_other_arguments_out_of_range() -> None:
     for kwargs, message in (
         ({"t": 0}, "t must be an integer >= 1 or infinity, but is 0"),
         ({"t": -3}, "t must be an integer >= 1 or infinity, but is -3"),
-        *(({"sigma": x}, f"sigma must be positive and finite, but is {x}") for x in (0.0, -1.0, INF, -INF, math.nan)),
-        *(({"mean": x}, f"mean must be finite, but is {x}") for x in (INF, -INF, math.nan)),
+        *(
+            ({"sigma": x}, rf"sigma must be in \[1e-150, 1e\+150\], but is {x}: use other units")
+            for x in (0.0, -1.0, INF, -INF, math.nan, 9e-151)
+        ),
+        ({"sigma": 1.1e150}, r"sigma must be in \[1e-150, 1e\+150\], but is 1.1e\+150"),
+        *(({"mean": x}, r"mean must be at most 1e\+12 sigma and 1e\+150, up or down") for x in (INF, -INF, math.nan)),
+        *(({"mean": x}, "mean must be at most") for x in (1.1e12, -1.1e12)),
+        ({"mean": -1.1e150, "sigma": 1e150}, r"mean must be .*, but is -1.1e\+150 at sigma = 1e\+150"),
+        ({"mean": 2.0, "sigma": 1e-12}, "mean must be .*, but is 2.0 at sigma = 1e-12"),
     ):
         with pytest.raises(ValueError, match=message):
             SecondMoment(**{"t": 3, "beta2": 0.9, **kwargs})
