@@ -55,12 +55,16 @@ __all__ = ["SecondMoment", "psi_moments", "psi_variances", "r_true"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
+# In a smaller one the nodes that count are beyond the largest float64.
+_SMALLEST_BETA = 1e-80
 # The largest |mean| and sigma, whose squares are far from the largest float64, and the smallest sigma.
 _LARGEST = 1e150
 # The largest |mean|/sigma: of such a law 12 digits are the same everywhere.
 _NARROWEST = 1e12
 # Powers of e: what is below exp(-38) of the result cannot be seen in a float64.
 _NEGLIGIBLE = 38.0
+# exp(708) is finite.
+_LARGEST_POWER = 708.0
 # |x_j| up to which sums over j are power series in x_j, summed over j in closed form.
 _RADIUS = 0.5
 # Steps that are taken at a time in a pass over all of them.
@@ -72,8 +76,10 @@ _DENSITY = 8
 
 
 def _check(beta2: float, mean: float, sigma: float) -> None:
-    if not 0 < beta2 < 1:
-        raise ValueError(f"beta2 must be in (0, 1), but is {beta2!r}; at 0 nothing is averaged: use t = 1 instead")
+    if not _SMALLEST_BETA <= beta2 < 1:
+        raise ValueError(
+            f"beta2 must be in [{_SMALLEST_BETA:g}, 1), but is {beta2!r}; at 0 nothing is averaged: use t = 1 instead"
+        )
     if not 1 / _LARGEST <= sigma <= _LARGEST:
         raise ValueError(f"sigma must be in [{1 / _LARGEST:g}, {_LARGEST:g}], but is {sigma!r}: use other units")
     if not abs(mean) <= min(_NARROWEST * sigma, _LARGEST):
@@ -151,7 +157,7 @@ class SecondMoment:
 
     Args:
         t: step, counted from 1; `math.inf` is the limit, in which w_j = (1 - b) b^j for all j >= 0.
-        beta2: decay rate b, in (0, 1).
+        beta2: decay rate b, in [1e-80, 1).
         mean: mean of the gradients, at most 1e12 sigma and 1e150 in size.
         sigma: their standard deviation, in [1e-150, 1e150].
 
@@ -208,13 +214,12 @@ class SecondMoment:
         # L is its asymptote in u where u exceeds 1/w_j of as many factors as matter: the product of the first J falls
         # as exp(-(log u)^2 / (4 rate)) until J = t.
         high = 42 + (4 * max(s, 0.0) + 2) * self._rate + math.log(2 * self._edge * (1 + self._mu2))
-        z = np.arange(low, high, step)
+        z = np.arange(low, min(high, _LARGEST_POWER), step)
         # log L <= -(N/2) log(1 + x_0/e), N factors having x_j >= x_0/e: nodes where L is nothing are dropped
         count = min(self.t, math.ceil(1 / self._rate))
         x = np.exp(z) / self._edge
         bound = max(s, 0.0) * z - count / 2 * np.log1p(x / math.e) - float(special.gammaln(max(s, 1.0)))
         kept = bound > -100.0
-        kept[: int(np.argmax(bound))] = True
         z, x = z[kept], x[kept]
         return z, *_log_laplace(x, self.t, self._rate, self._mu2)
 
@@ -228,7 +233,7 @@ class SecondMoment:
         offset = float(special.gammaln(s)) if s > 0 else 0.0
         with np.errstate(over="ignore"):
             terms = np.exp(s * z + log_laplace - offset) * -np.expm1(-excess)
-        left, right = math.expm1((s + 2) * step), math.expm1(min((self.t / 2 - s) * step, 700.0))
+        left, right = math.expm1((s + 2) * step), math.expm1(min((self.t / 2 - s) * step, _LARGEST_POWER))
         total = float(np.sum(terms) + terms[0] / left + terms[-1] / right)
         return step * total * (1.0 if s > 0 else float(special.rgamma(s)))
 
@@ -301,12 +306,10 @@ class SecondMoment:
         z, log_laplace, excess = self._nodes(0.0, -21.0, step)
         terms = np.exp(log_laplace) * -np.expm1(-excess)
         zeroth, first = float(np.sum(terms)), float(np.sum(z * terms))
-        # sum_{i>0} r^i = 1/d and sum_{i>0} i r^i = (1+d)/d^2 with d = 1/r - 1
-        for end, sign, exponent in ((0, -1, 2.0), (-1, 1, min(self.t / 2, 1000.0))):
-            d = math.expm1(exponent * step)
-            zeroth += terms[end] / d
-            first += terms[end] * (z[end] / d + sign * step * (1 + d) / d / d)
-        zeroth, first = step * zeroth, step * first
+        # to the right: sum_{i>0} r^i = 1/d and sum_{i>0} i r^i = (1+d)/d^2 with d = 1/r - 1; to the left is exp(-42)
+        d = math.expm1(min(self.t / 2 * step, _LARGEST_POWER))
+        zeroth = step * (zeroth + terms[-1] / d)
+        first = step * (first + terms[-1] * (z[-1] / d + step * (1 + d) / d / d))
         # I(s) = I0 + s I1 + ..., 1/Gamma(s) = s + gamma s^2 + ..., E[Q^{-s}] = 1 - s E[log Q] + s^2/2 E[log^2 Q] - ...
         return float(-zeroth), float(2 * (first + np.euler_gamma * zeroth) - zeroth**2)
 
@@ -466,7 +469,7 @@ class SecondMoment:
         low, high = grid[index - 1], grid[index]
         x = np.clip(np.interp(target, known, grid), low, high)
         active = np.arange(len(x))
-        for _ in range(100):  # Newton needs about 5
+        while len(active):  # Newton needs about 5; each turn shortens a bracket
             cumulative, density = self._distribution(x[active])
             miss = cumulative - target[active]
             below = miss < 0
@@ -474,15 +477,15 @@ class SecondMoment:
             high[active] = np.where(below, high[active], x[active])
             with np.errstate(divide="ignore", invalid="ignore"):
                 trial = x[active] - miss / density
-            inside = (trial > low[active]) & (trial < high[active])
+            arrived = trial == x[active]
+            inside = arrived | ((trial > low[active]) & (trial < high[active]))
             trial = np.where(inside, trial, np.sqrt(low[active] * high[active]))
-            # the step from here squares what is missed
-            done = inside & (np.abs(miss) <= 1e-9 * np.minimum(target[active], 1 - target[active]))
-            done |= high[active] <= low[active] * (1 + 1e-15)
-            x[active] = np.where(miss == 0, x[active], trial)
-            active = active[~(done | (miss == 0))]
-            if not len(active):
-                break
+            # a step from there squares what is missed
+            near = np.abs(miss) <= 1e-9 * np.minimum(target[active], 1 - target[active])
+            # where x is not resolved nothing is left in between
+            done = arrived | (inside & near) | (np.nextafter(low[active], high[active]) == high[active])
+            x[active] = trial
+            active = active[~done]
         result: Floats = (x * self.expectation).reshape(shape)[()]
         return result
 
@@ -490,37 +493,35 @@ class SecondMoment:
 def _relative_moments(t_max: int, beta2: float, orders: Sequence[int], mu2: float) -> Floats:
     """Return E[psi_t^k] - 1 where E[Q_t] = 1, of shape (orders, t_max); meaningless where t <= k."""
     rate = -math.log(beta2)
-    powers = np.array(orders) / 2
-    step = min(_step(float(s)) for s in powers)
+    powers = np.array(orders)[:, None] / 2
+    step = min(_step(float(s)) for s in powers[:, 0])
     # u is in units that do not depend on t: w_j is b^j, and E[Q_t] is S0 (1 + mu^2)
-    sums = np.expm1(-rate * np.arange(1, t_max + 1)) / math.expm1(-rate) * (1 + mu2)
-    low = -42 / (float(np.min(powers)) + 3) - math.log(sums[-1])
-    z = np.arange(low, 42 + (4 * float(np.max(powers)) + 2) * rate + math.log1p(mu2), step)
-    doubled = 2 * np.exp(z)
-    weights = np.exp(np.outer(z, powers))
+    log_means = np.log(np.expm1(-rate * np.arange(1, t_max + 1)) / math.expm1(-rate) * (1 + mu2))
+    # to the left L - exp(-u) is u^2: what is left out there is exp(-42)
+    low = -42 / (float(np.min(powers)) + 2) - log_means[-1]
+    high = 42 + (4 * float(np.max(powers)) + 2) * rate + math.log1p(mu2)
+    z = np.arange(low, min(high, _LARGEST_POWER), step)
     log_laplace, excess = np.zeros_like(z), np.zeros_like(z)
-    result = np.empty((t_max, len(orders)))
+    result = np.empty((len(orders), t_max))
     for start in range(0, t_max, _ROWS):
         ts = np.arange(start + 1, min(start + _ROWS, t_max) + 1)
-        x = np.exp(-rate * (ts - 1))[:, None] * doubled
+        x = np.exp(-rate * (ts - 1))[:, None] * (2 * np.exp(z))
         logs, phi = _log_and_excess(x)
         ratio = x / (1 + x)
         logs_all = np.cumsum(np.concatenate([log_laplace[None], -(logs + mu2 * ratio) / 2]), axis=0)[1:]
         excess_all = np.cumsum(np.concatenate([excess[None], (phi + mu2 * x * ratio) / 2]), axis=0)[1:]
         log_laplace, excess = logs_all[-1], excess_all[-1]
-        terms = np.exp(logs_all) * -np.expm1(-excess_all)
-        total = terms @ weights
-        total += np.outer(terms[:, 0], weights[0] / np.expm1((powers + 2) * step))
-        falling = np.expm1(np.clip((ts[:, None] / 2 - powers) * step, step / 2, 700.0))
-        total += np.outer(terms[:, -1], weights[-1]) / falling
-        result[ts - 1] = total
+        gap = -np.expm1(-excess_all)
+        for own, s in zip(result, powers[:, 0], strict=True):
+            with np.errstate(over="ignore"):
+                terms = np.exp(logs_all + s * (z + log_means[ts - 1, None]) - special.gammaln(s)) * gap
+                # to the right only E[psi^k] of t = k + 1 has anything left, which falls as u^{-1/2}
+                own[ts - 1] = np.sum(terms, axis=1) + terms[:, -1] / math.expm1(step / 2)
         # what is nothing here is nothing for every later t
-        kept = np.max(np.exp(log_laplace)[:, None] * weights, axis=1) > 1e-60
-        kept[: int(np.argmax(kept))] = True
-        z, doubled, weights = z[kept], doubled[kept], weights[kept]
-        log_laplace, excess = log_laplace[kept], excess[kept]
-    scale = step * np.exp(np.outer(np.log(sums), powers) - special.gammaln(powers))
-    return np.asarray((result * scale).T)
+        largest = log_laplace + np.max(powers * (z + log_means[-1]) - special.gammaln(powers), axis=0)
+        kept = largest > -100.0
+        z, log_laplace, excess = z[kept], log_laplace[kept], excess[kept]
+    return step * result
 
 
 def _check_pass(t_max: int, beta2: float, mean: float, sigma: float) -> None:
@@ -539,7 +540,7 @@ def psi_moments(
 
     Args:
         t_max: last step, >= 1.
-        beta2: decay rate b, in (0, 1).
+        beta2: decay rate b, in [1e-80, 1).
         orders: k, each >= 1.
         mean: mean of the gradients, at most 1e12 sigma and 1e150 in size.
         sigma: their standard deviation, in [1e-150, 1e150].
@@ -594,13 +595,13 @@ def r_true(t: int, beta2: float) -> float:
 
     Args:
         t: step, >= 3.
-        beta2: decay rate b, in (0, 1).
+        beta2: decay rate b, in [1e-80, 1).
 
     Returns:
         A number in (0, 1], to a relative error of 1e-13.
 
     Raises:
-        ValueError: t < 3, where Var[psi_t] does not exist, or beta2 is outside (0, 1).
+        ValueError: t < 3, where Var[psi_t] does not exist, or beta2 is out of its range.
 
     >>> round(r_true(3, 0.999), 6), round(r_true(6, 0.999), 6)
     (0.015154, 0.037861)

@@ -103,10 +103,10 @@ def distance(right: Mapping[str, Result], other: Mapping[str, Result]) -> tuple[
     """The largest move of a result in units of what is allowed, and of which result."""
     worst = (0.0, "none")
     for name, (values, allowed) in right.items():
-        moved = np.abs(other[name].values - values)
-        same = (other[name].values == values) | (np.isnan(values) & np.isnan(other[name].values))
+        seen = other[name].values
+        same = (seen == values) | (np.isnan(values) & np.isnan(seen))
         with np.errstate(all="ignore"):
-            units = np.where(same, 0.0, np.nan_to_num(moved / allowed, nan=math.inf, posinf=math.inf))
+            units = np.where(same, 0.0, np.nan_to_num(np.abs(seen - values) / allowed, nan=math.inf, posinf=math.inf))
         worst = max(worst, (float(np.max(units, initial=0.0)), name))
     return worst
 
