@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import Unsatisfiable
 
+from radam.audit.decays import decays_among
 from radam.audit.subject import Subject
 
 CAPABILITIES = {
@@ -28,6 +29,7 @@ CAPABILITIES = {
     "late_amsgrad": "takes amsgrad turned on in mid-run",
     "tensor_lr": "takes lr as a tensor of one element",
     "elementwise": "steps each element of a tensor by itself",
+    "shapeless": "steps a matrix as it steps a vector of the same elements",
 }
 """What a Subject may declare in `supports`."""
 
@@ -196,6 +198,11 @@ class Capabilities:
             raise ValueError(f"{name} cannot be audited: {reason}")
         return optimizer
 
+    @cached_property
+    def decays(self) -> tuple[str, ...]:
+        """The options, of those that the subject's strategy draws, that decay parameters."""
+        return decays_among(self.subject.build, self.options, self.options)
+
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The parameters of the constructor."""
@@ -218,7 +225,9 @@ class Capabilities:
             return self.subject.coupled
         if name == "independent":
             return None
-        if name == "elementwise" and (self.subject.oracle is not None or (declared and name in declared)):
+        if name in ("elementwise", "shapeless") and (
+            self.subject.oracle is not None or (declared and declared & {"elementwise", name})
+        ):
             return None
         if declared is not None:
             return None if name in declared else f"the subject does not declare {name!r}"
@@ -278,34 +287,42 @@ class Capabilities:
         return self._trial(torch.float32, compiled=True)
 
     def _by_elements(self, name: str) -> str | None:
-        """A matrix and its elements, each a tensor, are stepped alike, to 1 in 1000: no norm or angle takes part.
+        """A matrix and its elements, each a tensor, are stepped alike: no norm or angle takes part."""
+        alike = self._alike(lambda matrix: list(matrix.reshape(-1)))
+        return None if alike is True else alike or "a tensor's elements are not stepped as each would be by itself"
+
+    def _by_shapes(self, name: str) -> str | None:
+        """A matrix and the vector of its elements are stepped alike: no row or column takes part."""
+        alike = self._alike(lambda matrix: [matrix.reshape(-1)])
+        return None if alike is True else alike or "a matrix is not stepped as a vector of its elements would be"
+
+    def _alike(self, parts: Callable[[torch.Tensor], list[torch.Tensor]]) -> bool | str:
+        """Whether a matrix is stepped, to 1 in 1000, as its parts would be, each a tensor; or what a step raises.
 
         Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there;
         and the same with decay: some scale only what decays.
         """
         decay = {"weight_decay": 0.1} if "weight_decay" in self.options else {}
-        return self._by_elements_with(self.options) or self._by_elements_with({**self.options, **decay})
-
-    def _by_elements_with(self, options: Mapping[str, Any]) -> str | None:
-        whole = torch.nn.Parameter(torch.tensor([[0.5, -1.5], [2.5, 0.25], [-1.0, 3.0]], device=self.device))
-        single = [torch.nn.Parameter(element.detach().clone()) for element in whole.reshape(-1)]
-        start = whole.detach().clone()
-        right_angle = torch.tensor([[3.0, 1.0], [0.0, 0.0], [0.0, 0.0]], device=self.device)
         try:
-            one, many = self.subject.build([whole], options), self.subject.build(single, options)
-            for grad in (right_angle, 0.5 + 0.25 * start):
-                whole.grad = grad.clone()
-                for element, part in zip(single, grad.reshape(-1), strict=True):
-                    element.grad = part.clone()
-                one.step()
-                many.step()
+            return all(self._alike_with(options, parts) for options in (self.options, {**self.options, **decay}))
         except Exception as error:
             return _said(error)
-        moved = torch.stack([element.detach() for element in single]).reshape(start.shape) - start
+
+    def _alike_with(self, options: Mapping[str, Any], parts: Callable[[torch.Tensor], list[torch.Tensor]]) -> bool:
+        whole = torch.nn.Parameter(torch.tensor([[0.5, -1.5], [2.5, 0.25], [-1.0, 3.0]], device=self.device))
+        single = [torch.nn.Parameter(part.detach().clone()) for part in parts(whole)]
+        start = whole.detach().clone()
+        right_angle = torch.tensor([[3.0, 1.0], [0.0, 0.0], [0.0, 0.0]], device=self.device)
+        one, many = self.subject.build([whole], options), self.subject.build(single, options)
+        for grad in (right_angle, 0.5 + 0.25 * start):
+            whole.grad = grad.clone()
+            for part, own in zip(single, parts(grad), strict=True):
+                part.grad = own.clone()
+            one.step()
+            many.step()
+        moved = torch.cat([part.detach().reshape(-1) for part in single]).reshape(start.shape) - start
         expected = whole.detach() - start
-        if bool(((moved - expected).abs() <= 1e-3 * expected.abs() + 1e-12).all()):
-            return None
-        return "a tensor's elements are not stepped as each would be by itself"
+        return bool(((moved - expected).abs() <= 1e-3 * expected.abs() + 1e-12).all())
 
     _FINDERS: Mapping[str, Callable[[Capabilities, str], str | None]] = {
         **dict.fromkeys(("foreach", "fused", "capturable", "differentiable", "maximize"), _by_switch),
@@ -314,6 +331,7 @@ class Capabilities:
         "tensor_lr": _by_tensor_lr,
         "compile": _by_compiling,
         "elementwise": _by_elements,
+        "shapeless": _by_shapes,
     }
 
     def _params(self, dtype: torch.dtype) -> list[torch.nn.Parameter]:

@@ -136,7 +136,7 @@ class Run:
 
     def without_decay(self, **fixed: Any) -> dict[str, Any]:
         """Hyper-parameters that leave a parameter alone whose gradient is zero."""
-        return self.hyperparameters(weight_decay=0.0, lambd=0.0, **fixed)
+        return self.hyperparameters(**dict.fromkeys(self.setting.capabilities.decays, 0.0), **fixed)
 
     def numbers(self, shape: Sequence[int], scale: float = 1.0, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Numbers of three decades, from a drawn seed."""

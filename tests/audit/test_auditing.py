@@ -188,7 +188,11 @@ def test_an_optimizer_that_is_not_elementwise_is_seen() -> None:
     for optimizer in (Normed, Projected):
         reason = Capabilities(resolved(optimizer), CPU).missing("elementwise")
         assert reason == "a tensor's elements are not stepped as each would be by itself"
-    assert Capabilities(resolved(Unseen), CPU).has("elementwise")
+    # A complex number as a pair of reals has another shape: only Projected takes it for another tensor.
+    reason = Capabilities(resolved(Projected), CPU).missing("shapeless")
+    assert reason == "a matrix is not stepped as a vector of its elements would be"
+    for name, optimizer in (("shapeless", Normed), ("shapeless", Unseen), ("elementwise", Unseen)):
+        assert Capabilities(resolved(optimizer), CPU).has(name)
 
 
 def test_options_that_exclude_one_another_are_not_asked_for_together() -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from tests.mutation import (
     mutants_accidents,
     mutants_adam,
+    mutants_astray,
     mutants_evasive,
     mutants_kernels,
     mutants_numbers,
@@ -29,6 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
     *mutants_accidents.MUTANTS,
     *mutants_reported.MUTANTS,
     *mutants_evasive.MUTANTS,
+    *mutants_astray.MUTANTS,
 )
 BY_NAME: dict[str, Mutant] = {mutant.name: mutant for mutant in MUTANTS}
 

@@ -94,6 +94,20 @@ VARIANTS = (
         ),
     ),
     _right(
+        "without_a_branch",
+        "What is divided by, and whether the parameter moves, is chosen by torch.where.",
+        (
+            "        if r is not None:\n" + _ADAPTIVE + '        elif group["degenerated_to_sgd"]:\n' + _MOMENTUM,
+            """        adaptive = torch.tensor(r is not None)
+        moves = torch.tensor(r is not None or bool(group["degenerated_to_sgd"]))
+        size = (1.0 if r is None else r * math.sqrt(bias2)) * lr / bias1
+        e = eps if group["optimized_update"] else eps * math.sqrt(bias2)
+        divisor = torch.where(adaptive, torch.where(adaptive, s, 1.0).sqrt() + e, 1.0)
+        work.copy_(torch.where(moves, work - size * m / divisor, work))
+""",
+        ),
+    ),
+    _right(
         "decay_subtracted",
         "Decoupled decay subtracts lr wd p.",
         (

@@ -69,6 +69,18 @@ def test_the_state_does_not_grow(subject: Subject, family: Family, options: dict
         assert seen == expected, f"state is {seen}, but should stay {expected} [{options}]"
 
 
+@everywhere
+def test_the_state_is_two_moments_and_their_maximum(family: Family, options: dict[str, Any]) -> None:
+    """What a checkpoint holds of each element: m, v and the maximum, used or not; the rest is a few numbers."""
+    for dtype in DTYPES:
+        p = parameter((32, 32), dtype)
+        optimizer = family.build([p], options)
+        stepped(optimizer, 7)
+        sizes = {key: value.numel() for key, value in optimizer.state[p].items() if isinstance(value, torch.Tensor)}
+        allowed = 3.5 * p.numel()
+        assert sum(sizes.values()) < allowed, f"state holds {sizes}, but should at most 3 numbers of each element"
+
+
 @pytest.mark.parametrize("steps", [1, 7])
 def test_gradients_and_losses_are_let_go(family: Family, steps: int) -> None:
     """After zero_grad no one holds the gradients, nor the loss that a closure returned, nor its graph."""

@@ -242,7 +242,7 @@ def check_maximize_is_minimize_of_the_negative(run: Run) -> None:
 @invariances.check(
     "dtype",
     "implementation",
-    needs=("complex",),
+    needs=("complex", "shapeless"),
     examples=0.15,
     dtypes=(torch.complex64, torch.complex128),
     compiled=False,

@@ -158,7 +158,7 @@ def check_an_infinite_lr_makes_no_nan(run: Run) -> None:
     options = run.setting.capabilities.options
     if "lr" not in options:
         raise Skipped("the constructor draws no lr")
-    options = {**options, **{name: 0.0 for name in ("weight_decay", "lambd") if name in options}, "lr": float("inf")}
+    options = {**options, **dict.fromkeys(run.setting.capabilities.decays, 0.0), "lr": float("inf")}
     flipped = [{**options, name: not value} for name, value in options.items() if isinstance(value, bool)]
     for each in (options, *flipped):
         if _accepted(run, each):

@@ -106,11 +106,17 @@ def check_grad_mode(run: Run) -> None:
         run.give(gradients, "other_params")
         run.script.do("with torch.no_grad():\n    optimizer.step()\n    mode = torch.is_grad_enabled()")
         run.expect("not mode", "step() under no_grad leaves grad enabled")
+        # As backward(create_graph=True) leaves them.
+        run.script.do("for param in other_params:\n    param.grad.requires_grad_()")
         run.script.do("with torch.enable_grad():\n    other.step()\n    mode = torch.is_grad_enabled()")
         run.expect("mode", "step() under enable_grad leaves grad disabled")
         for i in range(2):
             run.same(f"params[{i}]", f"other_params[{i}]", f"param {i} stepped under no_grad")
             run.expect(f"other_params[{i}].is_leaf", f"a step has made param {i} part of a graph")
+            run.expect(
+                f"not any(getattr(x, 'requires_grad', False) for x in other.state[other_params[{i}]].values())",
+                f"the state of param {i} requires grad after a gradient that does",
+            )
     run.script.do("def closure():\n    raise InterruptedError")
     for mode in ("no_grad", "enable_grad"):
         run.script.do(

@@ -140,7 +140,7 @@ def check_zero_grad(run: Run) -> None:
 
 @gradients.check("dtype", examples=0.05)
 def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
-    """A sparse gradient is taken, or refused by a RuntimeError that says so, its parameter and state untouched."""
+    """A sparse gradient is taken, or refused by a RuntimeError that says so; parameter, state, grad mode untouched."""
     run.make([run.numbers((3,))])
     run.drive(2)
     run.hold()
@@ -149,6 +149,7 @@ def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
         f"device=params[0].device, check_invariants=True)"
     )
     run.script.do("refusal = None\ntry:\n    optimizer.step()\nexcept Exception as error:\n    refusal = error")
+    run.script.do("mode = torch.is_grad_enabled()\ntorch.set_grad_enabled(True)")
     if run.script.value("refusal is None"):
         raise Skipped("takes sparse gradients, and may step some elements only: not judged")
     refusal = run.script.value("refusal")
@@ -160,6 +161,7 @@ def check_sparse_gradients_are_refused_or_taken(run: Run) -> None:
         "'sparse' in str(refusal).lower()",
         f"a sparse gradient is refused by {refusal!s:.80}, but the message should say that it is sparse",
     )
+    run.expect("mode", "a refused gradient leaves grad disabled")
     run.held("after a refused gradient")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from radam.audit.decays import decays_among
 from radam.audit.subject import Call, Params, Subject
 
 _LR = (1e-3, 0.1, 1e-2, 0.5)
@@ -46,7 +47,9 @@ def _one_parameter() -> list[torch.nn.Parameter]:
 
 
 def hyperparameters_of(optimizer: type[torch.optim.Optimizer]) -> SearchStrategy[dict[str, Any]]:
-    """Draws the options of a constructor that have a name of which the meaning is known, around their defaults.
+    """Draws the options of a constructor whose meaning is known, around their defaults.
+
+    It is known by name; and of an option that decays parameters, whatever it is called, by trial.
 
     Raises:
         ValueError: the constructor asks for an argument of which nothing is known; names it.
@@ -57,10 +60,15 @@ def hyperparameters_of(optimizer: type[torch.optim.Optimizer]) -> SearchStrategy
         0.001
     """
     strategies: dict[str, SearchStrategy[Any]] = {}
-    for name, parameter in list(inspect.signature(optimizer).parameters.items())[1:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        strategy = _strategy(name, parameter.default)
+    parameters = {
+        name: parameter
+        for name, parameter in list(inspect.signature(optimizer).parameters.items())[1:]
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    decays = decays_among(FromClass(optimizer), {}, defaults)
+    for name, parameter in parameters.items():
+        strategy = _strategy(name, parameter.default, decays)
         if strategy is not None:
             strategies[name] = strategy
         elif parameter.default is parameter.empty:
@@ -71,7 +79,7 @@ def hyperparameters_of(optimizer: type[torch.optim.Optimizer]) -> SearchStrategy
     return st.fixed_dictionaries(strategies).filter(FromClass(optimizer).accepts)
 
 
-def _strategy(name: str, default: Any) -> SearchStrategy[Any] | None:
+def _strategy(name: str, default: Any, decays: Collection[str]) -> SearchStrategy[Any] | None:
     if name == "lr":
         return st.sampled_from(_with(default, _LR))
     if name == "betas" and isinstance(default, tuple) and len(default) == 2:
@@ -84,8 +92,7 @@ def _strategy(name: str, default: Any) -> SearchStrategy[Any] | None:
         return st.sampled_from(_with(float(default), (0.0, 0.1)))
     if name == "momentum" and isinstance(default, int | float):
         return st.sampled_from(_with(float(default), (0.0, 0.9)))
-    if name == "lambd" and isinstance(default, float):
-        # ASGD's decay.
+    if name in decays and isinstance(default, float):
         return st.sampled_from(_with(default, (0.0,)))
     if name in ("alpha", "rho") and isinstance(default, float) and 0 < default < 1:
         return st.sampled_from(_with(default, (0.9, 0.5)))

@@ -26,6 +26,7 @@ from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
 from tests.audit.checks.wrong import (
     BOOKKEEPING,
     WRONG,
+    AveragesWithAGraph,
     BeginsALeftOutStep,
     CorrectionsBySteps,
     CorrectsByTheConstructorsBetas,
@@ -33,6 +34,7 @@ from tests.audit.checks.wrong import (
     CountsForAll,
     KeepsAResidue,
     KeepsASet,
+    LeavesGradOffWhereItRefuses,
     NoMaximumOfComplexNumbers,
     RefusesZero,
     TakesGradientsForScratch,
@@ -237,6 +239,8 @@ def test_a_group_that_is_added_has_options_of_its_own() -> None:
         (TheLastOfHalfPrecision, "every_element_of_a_large_tensor", r"a long tensor .*: param\[\d+\] = .*, bfloat16, "),
         (CountsByDefault, "default_dtype", r"step of param 0 where the default dtype is torch.bfloat16 = 300\.0, "),
         (BeginsALeftOutStep, "grad_scaler", r"param \d with a GradScaler = \[+nan, "),
+        (LeavesGradOffWhereItRefuses, "sparse_gradients_are_refused_or_taken", "leaves grad disabled"),
+        (AveragesWithAGraph, "grad_mode", r"the state of param \d requires grad after a gradient that does"),
         (CorrectsByTheConstructorsBetas, "state_dict_wins_over_the_constructor", "after loading over other options "),
     ],
 )

@@ -881,6 +881,25 @@ class LeavesGradOff(Plain):
         return result
 
 
+class LeavesGradOffWhereItRefuses(Plain):
+    """A step that raises leaves grad switched off."""
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        torch.set_grad_enabled(False)
+        with torch.enable_grad():
+            result = super().step(closure)
+        torch.set_grad_enabled(True)
+        return result
+
+
+class AveragesWithAGraph(Plain):
+    """The first moment is part of the gradient's graph, if it has one."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            return super().moments(m, v, grad, group)
+
+
 class Dithers(Plain):
     """The step size has noise that no seed of torch governs."""
 
