@@ -339,7 +339,7 @@ class Capabilities:
         return [torch.nn.Parameter(value.to(self.device, dtype)) for value in values]
 
     def _trial(self, dtype: torch.dtype, more: Mapping[str, Any] | None = None, compiled: bool = False) -> str | None:
-        """What goes wrong in two steps; None where nothing does."""
+        """What goes wrong in two steps, or eight compiled ones, which may each be traced anew; None where nothing."""
         params = self._params(dtype)
         if more and "differentiable" in more:
             params = [param.detach() for param in params]  # type: ignore[misc]
@@ -347,8 +347,8 @@ class Capabilities:
             optimizer = self.subject.build(params, {**self.options, **(more or {})})
             if compiled:
                 let_compile(optimizer, self.backend)
-            _step(optimizer, params)
-            _step(optimizer, params)
+            for _ in range(8 if compiled else 2):
+                _step(optimizer, params)
         except Exception as error:
             return f"a trial step in {str(dtype).removeprefix('torch.')} raised {_said(error)}"
         return None

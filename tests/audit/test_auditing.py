@@ -195,6 +195,23 @@ def test_an_optimizer_that_is_not_elementwise_is_seen() -> None:
         assert Capabilities(resolved(optimizer), CPU).has(name)
 
 
+def test_compiling_is_tried_for_more_than_two_steps() -> None:
+    """Dynamo may give up at the third, where the number of steps becomes a symbol."""
+
+    class Twice(Unseen):
+        steps = 0
+
+        def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+            self.steps += 1
+            if self.steps > 2:
+                raise NotImplementedError("no third one")
+            return super().step(closure)
+
+    capabilities = Capabilities(resolved(Twice), CPU)
+    assert capabilities.missing("complex") is None
+    assert capabilities.missing("compile") == "a trial step in float32 raised NotImplementedError: no third one"
+
+
 def test_options_that_exclude_one_another_are_not_asked_for_together() -> None:
     """Nesterov's momentum needs some momentum: with none, and with any dampening, SGD refuses it."""
     checks = ["defaults", "each_option_of_a_group", "each_combination_of_flags", "every_step"]
