@@ -199,13 +199,12 @@ def test_compiling_is_tried_for_more_than_two_steps() -> None:
     """Dynamo may give up at the third, where the number of steps becomes a symbol."""
 
     class Twice(Unseen):
-        steps = 0
-
+        @torch.no_grad()
         def step(self, closure: Any = None) -> Any:  # type: ignore[override]
-            self.steps += 1
-            if self.steps > 2:
-                raise NotImplementedError("no third one")
-            return super().step(closure)
+            for p in self.param_groups[0]["params"]:
+                self.state[p]["steps"] = self.state[p].get("steps", 0) + 1
+                if self.state[p]["steps"] > 2:
+                    raise NotImplementedError("no third one")
 
     capabilities = Capabilities(resolved(Twice), CPU)
     assert capabilities.missing("complex") is None
