@@ -441,7 +441,7 @@ class SecondMoment:
         """
         points = np.asarray(x, dtype=np.float64) / self.expectation
         result = self._distribution(np.atleast_1d(points).ravel())[0].reshape(points.shape)
-        return np.where(np.isnan(points), np.nan, np.clip(result, 0.0, 1.0))[()]
+        return np.where(np.isnan(points), np.nan, result)[()]
 
     def quantile(self, p: ArrayLike) -> Floats:
         """Return x with P(Q_t <= x) = p, by Newton's method within a bracket that shrinks.

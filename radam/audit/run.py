@@ -409,7 +409,7 @@ class Run:
             elif isinstance(expected[key], torch.Tensor | int | float | bool | str | None):
                 self.same(f"{at}[{key!r}]", f"{expected_at}[{key!r}]", f"{key} {what}")
 
-    def compared_step(self, others: Sequence[str], other_params: str, what: str) -> None:
+    def compared_step(self, others: Sequence[str], other_params: str, what: str, *, either_sign: bool = False) -> None:
         """Step the first optimizer and others that should do the same, and compare within the rounding bound.
 
         Args:
@@ -417,6 +417,7 @@ class Run:
             other_params: name of the list of these, in an order in which their numbers are those of `params`, or those
                 again and again.
             what: the others are, for messages.
+            either_sign: whether a state tensor of the others may be the negative of the first one's.
         """
         names = self.script.names
         other = Side(names[other_params], [names[self._names(each)[0]] for each in others])
@@ -432,7 +433,11 @@ class Run:
                 continue
             seen = other.vector(key)
             precision = precision_of(self.params()[0].dtype)
-            comparison = compare_repeated(key, seen, Tracked(tracked.value, tracked.error, precision))
+            within = Tracked(tracked.value, tracked.error, precision)
+            comparison = compare_repeated(key, seen, within)
+            if either_sign and key != "param" and not comparison.passed:
+                negative = compare_repeated(key, -seen, within)
+                comparison = negative if negative.passed else comparison
             self.record.add(comparison, what, self.steps)
             if not comparison.passed:
                 self._show(comparison, other_params, others)

@@ -147,6 +147,14 @@ def test_mean_and_variance_by_their_sums(beta2: float, t: int, mean: float, sigm
     assert law.variance == pytest.approx(float(variance), rel=1e-14, abs=0)
 
 
+def test_moments_that_are_no_integrals() -> None:
+    """E[Q^0] and E[Q^1], for every law to the last bit."""
+    for beta2, t, mu in itertools.product((0.1, 0.9, 0.999), (1, 2, 7, INF), (0.0, 0.5, 10.0)):
+        law = SecondMoment(t, beta2, mu)
+        assert law.moment(0) == law.moment(0.0) == 1
+        assert law.moment(1) == law.moment(1.0) == law.expectation
+
+
 def test_variance_in_the_limit() -> None:
     """sum_j w_j^2 = (1 - b) / (1 + b)."""
     for beta2 in (0.3, 0.9, 0.999):
@@ -320,7 +328,7 @@ def test_existence() -> None:
                 law.psi_moment(k)
     with pytest.raises(ValueError, match=r"Var\[psi\] is infinite for t <= 2, and t is 2: ask for t >= 3"):
         r_true(2, 0.999)
-    for power in (-1.5, -2.0, 2.0, math.nan):
+    for power in (-1.5, -2.0, 2.0, 2.5, math.nan):
         with pytest.raises(ValueError, match=r"power must be in \(-t/2, 2\)"):
             SecondMoment(3, 0.9).moment(power)
 
@@ -337,6 +345,7 @@ def test_other_arguments_out_of_range() -> None:
     for kwargs, message in (
         ({"t": 0}, "t must be an integer >= 1 or infinity, but is 0"),
         ({"t": -3}, "t must be an integer >= 1 or infinity, but is -3"),
+        ({"mean": math.nextafter(1e12, INF)}, "mean must be at most"),
         *(
             ({"sigma": x}, rf"sigma must be in \[1e-150, 1e\+150\], but is {x}: use other units")
             for x in (0.0, -1.0, INF, -INF, math.nan, 9e-151)
@@ -349,16 +358,19 @@ def test_other_arguments_out_of_range() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             SecondMoment(**{"t": 3, "beta2": 0.9, **kwargs})
-    with pytest.raises(TypeError):
-        SecondMoment(2.5, 0.9)
+    for t in (2.5, math.nan):
+        with pytest.raises(TypeError):
+            SecondMoment(t, 0.9)
     with pytest.raises(ValueError, match="t_max must be an integer >= 1, but is 0"):
         psi_moments(0, 0.9)
     with pytest.raises(ValueError, match="orders must be integers >= 1, but one is 0"):
         psi_moments(3, 0.9, (1, 0))
     with pytest.raises(ValueError, match="k must be an integer >= 1, but is 0"):
         SecondMoment(3, 0.9).psi_moment(0)
-    with pytest.raises(ValueError, match=r"p must be in \[1e-12, 1 - 1e-12\], but is 1.0"):
-        SecondMoment(3, 0.9).quantile([0.5, 1.0])
+    for p in (1.0, 0.0, 9e-13, 1 - 9e-13, -0.5, math.nan):
+        with pytest.raises(ValueError, match=rf"p must be in \[1e-12, 1 - 1e-12\], but is {p}"):
+            SecondMoment(3, 0.9).quantile([0.5, p])
+    assert SecondMoment(3, 0.9).quantile(1 - 1e-12) > SecondMoment(3, 0.9).quantile(1e-12)
 
 
 # facts/statistics.md, section 3, beta2 = 0.999: t, rho_t, n_eff, exact EMA, SMA exact(rho_t)/EMA, first-order/EMA

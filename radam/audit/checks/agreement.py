@@ -227,7 +227,7 @@ def _is_differentiable(run: Run) -> bool:
 
 @invariances.check("dtype", "implementation", needs=("maximize",), examples=0.1, compiled=False)
 def check_maximize_is_minimize_of_the_negative(run: Run) -> None:
-    """maximize=True on gradients g does what maximize=False does on -g, decay included."""
+    """maximize=True on gradients g does what maximize=False does on -g, decay included; state may have either sign."""
     options = {**run.hyperparameters(), "maximize": False}
     values = [run.numbers((3,)), run.numbers((2, 2))]
     run.make(values, options)
@@ -236,7 +236,7 @@ def check_maximize_is_minimize_of_the_negative(run: Run) -> None:
         gradients = [run.gradient(value.shape, ORDINARY) for value in values]
         run.give(gradients)
         run.give([-gradient for gradient in gradients], "other_params")
-        run.compared_step(["other"], "other_params", "maximize=True on the negative gradient")
+        run.compared_step(["other"], "other_params", "maximize=True on the negative gradient", either_sign=True)
 
 
 @invariances.check(

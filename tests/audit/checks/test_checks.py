@@ -26,6 +26,7 @@ from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
 from tests.audit.checks.wrong import (
     BOOKKEEPING,
     WRONG,
+    AveragesWhatItIsGiven,
     AveragesWithAGraph,
     BeginsALeftOutStep,
     CorrectionsBySteps,
@@ -212,6 +213,12 @@ def test_betas_may_be_three(name: str) -> None:
         subject_of(ThreeBetas, hyperparameters=strategy, oracle=None, supports=frozenset()), torch.device("cpu")
     )
     assert {entry.status for entry in entries_on(capabilities, CHECKS[name])} - {"skipped"} == {"passed"}
+
+
+def test_with_maximize_a_state_may_have_either_sign() -> None:
+    subject = subject_of(AveragesWhatItIsGiven, oracle=None, supports=frozenset({"maximize", "complex", "half"}))
+    entries = entries_on(prepared(subject, torch.device("cpu")), CHECKS["maximize_is_minimize_of_the_negative"])
+    assert {entry.status for entry in entries} - {"skipped"} == {"passed"}
 
 
 @pytest.mark.parametrize(("residues", "status"), [((), "failed"), (("residue",), "passed")])

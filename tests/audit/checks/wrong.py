@@ -472,6 +472,16 @@ class ThreeBetas(Plain):
         super().update_group({**group, "betas": group["betas"][:2]})
 
 
+class AveragesWhatItIsGiven(Plain):
+    """The first moment is of the gradients as they are, and the step goes the other way with maximize: right."""
+
+    def moments(self, m: Tensor, v: Tensor, grad: Tensor, group: Options) -> tuple[Tensor, Tensor]:
+        return super().moments(m, v, -grad if group["maximize"] else grad, group)
+
+    def moved(self, param: Tensor, m: Tensor, v: Tensor, t: float, group: Options) -> Tensor:
+        return super().moved(param, -m if group["maximize"] else m, v, t, group)
+
+
 class KeepsAResidue(Plain):
     """What a rounding has left out is kept, and is another one in another order of evaluation."""
 
