@@ -87,7 +87,7 @@ def test_variance_against_quadrature(beta2: float, t: int) -> None:
     check_against_quadrature(beta2, t)
 
 
-@pytest.mark.parametrize(("beta2", "t", "mu"), [(0.5, 3, 1.0), (0.9, 5, 0.1), (0.999, 6, 10.0)])
+@pytest.mark.parametrize(("beta2", "t", "mu"), [(0.5, 3, 1.0), (0.9, 5, 0.1), (0.999, 6, 10.0), (0.25, 4, 3.0)])
 def test_variance_with_a_mean_against_quadrature(beta2: float, t: int, mu: float) -> None:
     check_against_quadrature(beta2, t, mu)
 
@@ -202,6 +202,44 @@ def test_a_law_stays_as_it_was_made() -> None:
     with pytest.raises(AttributeError):
         law.t = 7  # type: ignore[misc]
     assert {law: 1}[SecondMoment(6, 0.999)] == 1
+
+
+@pytest.mark.parametrize(("beta2", "t", "mu"), [(1e-4, 4, 0.0), (1e-4, 3, 0.5), (0.5, 5, 1.0), (0.99, 6, 0.0)])
+def test_logarithms_against_quadrature(beta2: float, t: int, mu: float) -> None:
+    """log q = int (exp(-u) - exp(-uq)) du/u, and its square, with the mean taken under the sign of integration."""
+    with mpmath.workdps(25):
+        weights = [w / (1 + mpmath.mpf(mu) ** 2) for w in ema_weights(t, beta2)]
+
+        def difference(z: Any) -> Any:
+            u = mpmath.exp(z)
+            exponent = (
+                -mpmath.fsum(mpmath.log1p(2 * u * w) + 2 * u * w * mu * mu / (1 + 2 * u * w) for w in weights) / 2
+            )
+            return mpmath.exp(-u) - mpmath.exp(exponent)
+
+        pieces = [-35, -10, -3, 0, 3, 6, 12, 20, 30, 60, 100]
+        mean = mpmath.quad(difference, pieces)
+        # Gamma'(s)/Gamma(s) brings Euler's constant.
+        square = -2 * mpmath.quad(lambda z: (z + mpmath.euler) * difference(z), pieces)
+        variance = square - mean**2
+    law = SecondMoment(t, beta2, mu)
+    assert law.log_mean() - math.log(law.expectation) == pytest.approx(float(mean), rel=0, abs=1e-14)
+    assert law.log_variance() == pytest.approx(float(variance), rel=1e-13, abs=0)
+
+
+def test_nodes_where_the_transform_is_nothing_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each factor that is looked at by itself costs a turn: of 10^6 factors that matter none is."""
+    log_laplace = ema._log_laplace
+    largest: list[float] = []
+
+    def counted(x: Any, *rest: Any) -> Any:
+        largest.append(float(np.max(np.abs(x))))
+        return log_laplace(x, *rest)
+
+    monkeypatch.setattr(ema, "_log_laplace", counted)
+    for t in (1000, INF):
+        SecondMoment(t, 1 - 1e-6).psi_variance()
+    assert max(largest) < 1
 
 
 @pytest.mark.parametrize("t", [60, 100, 400])

@@ -3,7 +3,7 @@
 A mutant that takes other nodes, parts or contours for the same integrals is as right as the source, if its results are
 as good. `equivalent.toml` says so of some with the words of `CLAIM`; this measures it, on laws of every kind:
 
-    python -m tests.mutation.automatic.moved --jobs 2       # half an hour; exit status 1 if a result moves so far
+    python -m tests.mutation.automatic.moved --jobs 2       # twenty minutes; exit status 1 if a result moves so far
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tests.mutation.forking import each_in_a_process
 FILE = "reference/ema.py"
 CLAIM = "no result moves by as much as its stated error"
 
-BETAS = (1e-4, 0.1, 0.25, 0.3, 0.5, 0.8, 0.97, 0.999, 1 - 1e-6)
-STEPS = (1, 2, 3, 4, 5, 6, 8, 13, 30, 100, 1000, 20000, math.inf)
+BETAS = (1e-4, 0.1, 0.3, 0.5, 0.97, 0.999, 1 - 1e-6)
+STEPS = (1, 2, 3, 5, 6, 8, 30, 1000, 20000, math.inf)
 UNITS = ((0.0, 1.0), (0.5, 1.0), (3.0, 1.0), (30.0, 1.0), (0.0, 1e3), (2e-3, 1e-3))
 """Means and standard deviations of the gradients."""
 POWERS = (-4, -3.3, -2.5, -1.5, -1, -0.5, -0.1, -1e-3, 1e-3, 0.3, 0.5, 0.9, 1, 1.1, 1.5, 1.9)
