@@ -308,11 +308,11 @@ def test_cdf_by_imhof(beta2: float, t: int, mu: float) -> None:
         assert abs(float(law.cdf(x)) - imhof(x, t, beta2, mu)) < 1e-12
 
 
-@pytest.mark.parametrize("t", [1, 2, 3, 12, 35, 200])
+@pytest.mark.parametrize("t", [1, 2, 3, 12, 35, 200, 10000])
 @pytest.mark.parametrize("mu", [0.0, 1.5])
 def test_cdf_of_equal_weights(t: int, mu: float) -> None:
     law = SecondMoment(t, EQUAL if t > 1 else 0.7, 2 * mu, 2.0)
-    p = np.concatenate([np.logspace(-12, -1, 12), np.linspace(0.15, 0.999, 20)])
+    p = np.concatenate([np.logspace(-12, -1, 12), np.linspace(0.15, 0.999, 20), 1 - np.logspace(-12, -4, 9)])
     q = law.quantile(p)
     exact = stats.ncx2(t, t * mu**2).cdf(q * t / 4) if mu else stats.chi2(t).cdf(q * t / 4)
     assert np.max(np.abs(law.cdf(q) - exact)) < 1e-12
@@ -343,6 +343,14 @@ def test_quantiles_invert_the_cdf(beta2: float, t: float, mu: float, data: st.Da
     relative_sd = math.sqrt(2 * (1 + 2 * mu * mu) / (1 + mu * mu) ** 2 / effective)
     tolerance = 1e-12 + 20 * 0.5 * 2.0**-53 / relative_sd
     assert np.max(np.abs(law.cdf(q) - p)) < tolerance
+
+
+def test_quantiles_next_to_one_are_as_good() -> None:
+    """What is missed counts beside 1 - p there."""
+    p = 1 - np.logspace(-12, -1, 45)
+    for beta2, t, mu in ((0.97, 3, 0.5), (0.5, 1, 0.0), (0.9, 30, 0.0), (0.999, 300, 3.0)):
+        law = SecondMoment(t, beta2, mu)
+        assert np.max(np.abs(law.cdf(law.quantile(p)) - p)) < 1e-12
 
 
 def test_shapes_and_ends_of_the_cdf() -> None:
