@@ -224,9 +224,7 @@ class SecondMoment:
         return z, *_log_laplace(x, self.t, self._rate, self._mu2)
 
     def _relative_moment(self, s: float) -> float:
-        """Return E[Q^{-s}] - 1 for E[Q] = 1, -2 < s < t/2."""
-        if s in (-1.0, 0.0):
-            return 0.0
+        """Return E[Q^{-s}] - 1 for E[Q] = 1, -2 < s < t/2; it is 0 where 1/Gamma is, at s = -1 and 0."""
         step = _step(s)
         # left of the nodes L - exp(-u) is u^2 but for a factor 1 + O(u)
         z, log_laplace, excess = self._nodes(s, -42 / (s + 3), step)
