@@ -495,8 +495,8 @@ def _relative_moments(t_max: int, beta2: float, orders: Sequence[int], mu2: floa
     step = min(_step(float(s)) for s in powers[:, 0])
     # u is in units that do not depend on t: w_j is b^j, and E[Q_t] is S0 (1 + mu^2)
     log_means = np.log(np.expm1(-rate * np.arange(1, t_max + 1)) / math.expm1(-rate) * (1 + mu2))
-    # to the left L - exp(-u) is u^2: what is left out there is exp(-42)
-    low = -42 / (float(np.min(powers)) + 2) - log_means[-1]
+    # to the left L - exp(-u) is u^2: what is left out there is exp(-34) = 2e-15
+    low = -34 / (float(np.min(powers)) + 2) - log_means[-1]
     high = 42 + (4 * float(np.max(powers)) + 2) * rate + math.log1p(mu2)
     z = np.arange(low, min(high, _LARGEST_POWER), step)
     log_laplace, excess = np.zeros_like(z), np.zeros_like(z)

@@ -288,27 +288,30 @@ class Capabilities:
 
     def _by_elements(self, name: str) -> str | None:
         """A matrix and its elements, each a tensor, are stepped alike: no norm or angle takes part."""
-        alike = self._alike(lambda matrix: list(matrix.reshape(-1)))
-        return None if alike is True else alike or "a tensor's elements are not stepped as each would be by itself"
+        return self._by_parts(
+            lambda matrix: list(matrix.reshape(-1)), "a tensor's elements are not stepped as each would be by itself"
+        )
 
     def _by_shapes(self, name: str) -> str | None:
         """A matrix and the vector of its elements are stepped alike: no row or column takes part."""
-        alike = self._alike(lambda matrix: [matrix.reshape(-1)])
-        return None if alike is True else alike or "a matrix is not stepped as a vector of its elements would be"
+        return self._by_parts(
+            lambda matrix: [matrix.reshape(-1)], "a matrix is not stepped as a vector of its elements would be"
+        )
 
-    def _alike(self, parts: Callable[[torch.Tensor], list[torch.Tensor]]) -> bool | str:
-        """Whether a matrix is stepped, to 1 in 1000, as its parts would be, each a tensor; or what a step raises.
+    def _by_parts(self, parts: Callable[[torch.Tensor], list[torch.Tensor]], unlike: str) -> str | None:
+        """None where a matrix is stepped, to 1 in 1000, as its parts would be, each a tensor; else `unlike`.
 
         Two steps, of which the first is on a gradient at a right angle to the parameter: some optimizers project there;
         and the same with decay: some scale only what decays.
         """
         decay = {"weight_decay": 0.1} if "weight_decay" in self.options else {}
         try:
-            return all(self._alike_with(options, parts) for options in (self.options, {**self.options, **decay}))
+            alike = all(self._alike(options, parts) for options in (self.options, {**self.options, **decay}))
         except Exception as error:
             return _said(error)
+        return None if alike else unlike
 
-    def _alike_with(self, options: Mapping[str, Any], parts: Callable[[torch.Tensor], list[torch.Tensor]]) -> bool:
+    def _alike(self, options: Mapping[str, Any], parts: Callable[[torch.Tensor], list[torch.Tensor]]) -> bool:
         whole = torch.nn.Parameter(torch.tensor([[0.5, -1.5], [2.5, 0.25], [-1.0, 3.0]], device=self.device))
         single = [torch.nn.Parameter(part.detach().clone()) for part in parts(whole)]
         start = whole.detach().clone()

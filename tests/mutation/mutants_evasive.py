@@ -312,7 +312,7 @@ def gradients_with_graph(module: Module) -> Observation:
     for _ in range(3):
         (p.grad,) = torch.autograd.grad((p**3).sum(), p, create_graph=True)
         optimizer.step()
-    return {"p": p.detach().clone()}
+    return {"p": p.detach().clone(), "recorded": optimizer.state[p]["exp_avg"].requires_grad}
 
 
 def named(module: Module) -> Observation:

@@ -78,7 +78,7 @@ def test_the_state_is_two_moments_and_their_maximum(family: Family, options: dic
         stepped(optimizer, 7)
         sizes = {key: value.numel() for key, value in optimizer.state[p].items() if isinstance(value, torch.Tensor)}
         allowed = 3.5 * p.numel()
-        assert sum(sizes.values()) < allowed, f"state holds {sizes}, but should at most 3 numbers of each element"
+        assert sum(sizes.values()) < allowed, f"state holds {sizes}, but should hold at most 3 numbers of each element"
 
 
 @pytest.mark.parametrize("steps", [1, 7])

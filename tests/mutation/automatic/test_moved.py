@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("cosmic_ray")
 
-from tests.mutation.automatic import moved, mutations
+from tests.mutation.automatic import moved, mutations, reasons
 from tests.mutation.automatic.moved import Result
 
 SOURCE = (mutations.ROOT / moved.FILE).read_text()
@@ -44,10 +44,10 @@ def test_the_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert "ZeroDivisionError" in lines[1]
 
 
-def test_the_claim_is_made_of_mutants_that_are_right_by_it_alone() -> None:
-    claimed = moved.claimed()
-    assert claimed
-    assert {one.place.file for one in claimed} == {moved.FILE}
+def test_wherever_the_claim_is_made_it_is_measured() -> None:
+    places = {place for place, reason in reasons.read().by_place.items() if moved.CLAIM in reason}
+    assert places
+    assert places == {mutant.place for mutant in moved.claimed()}
 
 
 @pytest.mark.parametrize(
