@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -92,6 +93,7 @@ class Record:
         return max((tally.ulp for tally in self.tallies.values()), default=0.0)
 
 
+@functools.cache
 def precision_of(dtype: torch.dtype) -> Precision:
     """The format of a real or complex dtype."""
     name = str(dtype).removeprefix("torch.")
@@ -107,7 +109,7 @@ def arithmetic_of(param: torch.Tensor, narrow: bool = False) -> tuple[Precision,
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor without its history; of a DTensor the part that this process holds."""
     tensor = tensor.detach()
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return tensor if type(tensor) is torch.Tensor or not hasattr(tensor, "to_local") else tensor.to_local()
 
 
 def flat(tensor: torch.Tensor) -> Array:
@@ -118,15 +120,29 @@ def flat(tensor: torch.Tensor) -> Array:
     return np.array(tensor.to(torch.float64).cpu().reshape(-1).numpy(), copy=True)
 
 
-def all_flat(tensors: Sequence[torch.Tensor]) -> Array:
-    """The numbers of several tensors as a new float64 vector, as :func:`flat` gives them, one after the other."""
-    parts = [torch.view_as_real(each.resolve_conj()) if each.is_complex() else each for each in map(local, tensors)]
+def all_flat(tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, Array]:
+    """A new float64 vector for each name: the numbers of its tensors as :func:`flat` has them, one after the other."""
     with torch.no_grad():
-        joined: torch.Tensor = torch._utils._flatten_dense_tensors(parts)  # type: ignore[no-untyped-call]
-        if len(parts) == 1:
-            # It may have been the tensor's own memory.
+        parts = {name: list(map(_real, own)) for name, own in tensors.items()}
+        together = [part for own in parts.values() for part in own]
+        if len({part.device for part in together}) > 1:
+            return {name: np.concatenate(list(map(flat, own))) for name, own in tensors.items()}
+        joined: torch.Tensor = torch._utils._flatten_dense_tensors(together)  # type: ignore[no-untyped-call]
+        if len(together) == 1:
+            # It may be the tensor's own memory.
             joined = joined.clone()
-    return joined.to(torch.float64).cpu().numpy()
+        numbers: Array = joined.to(torch.float64).cpu().numpy()
+    result, end = {}, 0
+    for name, own in parts.items():
+        start, end = end, end + sum(map(torch.Tensor.numel, own))
+        result[name] = numbers[start:end]
+    return result
+
+
+def _real(tensor: torch.Tensor) -> torch.Tensor:
+    if type(tensor) not in (torch.nn.Parameter, torch.Tensor):
+        tensor = local(tensor)
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def begin(oracle: Oracle, param: Tracked, given: Mapping[str, Tracked] | None = None) -> None:
@@ -163,16 +179,42 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 @dataclass
 class _Before:
-    """A parameter as it was before a step."""
+    """A parameter before a step."""
 
     name: str
     group: int
     param: torch.Tensor
-    value: torch.Tensor
     grad: torch.Tensor | None
-    state: dict[str, Any]
     t: int
     """The number of this step, for a parameter with a gradient."""
+    size: int
+    """How many numbers it has, two for each complex one."""
+    state: dict[str, Any]
+    """By symbol: its own objects, which the step may change, or copies of them where there is no gradient."""
+    value: torch.Tensor | None = None
+    """A copy, where there is no gradient."""
+
+
+_PARAM, _GRAD = "param", "grad"
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Parameters that are about to take a step alike, and their numbers: _PARAM, _GRAD, and state by symbol."""
+
+    group: int
+    t: int
+    olds: Sequence[_Before]
+    numbers: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """What there is before a step."""
+
+    olds: Sequence[_Before]
+    alike: Sequence[_Alike]
+    """Those of them that have a gradient."""
 
 
 @dataclass(frozen=True)
@@ -245,6 +287,7 @@ class Lockstep:
         self.record = Record()
         self._make_oracle = oracle
         self._names = dict(torch_adam_names() if state is None else state)
+        self._arrays = {symbol: key for symbol, key in self._names.items() if symbol != "t"}
         self._k = k
         self._scalars = scalars
         self._narrow = narrow
@@ -256,11 +299,6 @@ class Lockstep:
         self._oracles: dict[tuple[tuple[str, Any], ...], Oracle] = {}
         self._together = False
         self._pending: list[_Numbers] = []
-
-    @property
-    def _arrays(self) -> dict[str, str]:
-        """The names of the state arrays, by symbol."""
-        return {symbol: key for symbol, key in self._names.items() if symbol != "t"}
 
     def steps_of(self, param: torch.Tensor) -> int:
         """How many steps a parameter should have taken."""
@@ -308,22 +346,22 @@ class Lockstep:
             Discrepancy: something is out of bounds; says what, and where.
         """
         __tracebackhide__ = True
-        before: list[_Before] = []
+        before: list[_Snapshot] = []
         evaluate = self._before_the_step(before, closure)
         result = self.optimizer.step() if evaluate is None else self.optimizer.step(evaluate)
         self.record.steps += 1
         self._judge(before)
         return result
 
-    def _before_the_step(self, before: list[_Before], closure: Callable[[], Any] | None) -> Callable[[], Any] | None:
+    def _before_the_step(self, before: list[_Snapshot], closure: Callable[[], Any] | None) -> Callable[[], Any] | None:
         """Fill `before`: now, or when the closure that is returned is evaluated, in place of the one that is given."""
         if closure is None:
-            before[:] = self._snapshot()
+            before[:] = [self._snapshot()]
             return None
 
         def evaluate() -> Any:
             loss = closure()
-            before[:] = self._snapshot()
+            before[:] = [self._snapshot()]
             return loss
 
         return evaluate
@@ -343,7 +381,7 @@ class Lockstep:
             >>> record.judged
             9
         """
-        before: list[_Before] = []
+        before: list[_Snapshot] = []
 
         def prepare(optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -395,21 +433,47 @@ class Lockstep:
         finally:
             self._together, self._pending = False, []
 
-    def _snapshot(self) -> list[_Before]:
-        result = []
+    def _snapshot(self) -> _Snapshot:
+        olds: list[_Before] = []
+        alike: dict[Hashable, list[_Before]] = {}
         for index, group in enumerate(self.optimizer.param_groups):
             names = group.get("param_names") or [f"group {index} parameter {i}" for i in range(len(group["params"]))]
             for name, param in zip(names, group["params"], strict=True):
-                stored = self.optimizer.state.get(param, {})
-                state = {
-                    symbol: local(stored[key]).clone() if isinstance(stored[key], torch.Tensor) else stored[key]
-                    for symbol, key in self._names.items()
-                    if stored.get(key) is not None
-                }
-                grad = None if param.grad is None else local(param.grad).clone()
-                t = self.steps_of(param) + (grad is not None)
-                result.append(_Before(name, index, param, local(param).clone(), grad, state, t))
-        return result
+                old = self._before(name, index, param)
+                olds.append(old)
+                if old.grad is not None:
+                    alike.setdefault((index, old.t, param.dtype, *old.state), []).append(old)
+        return _Snapshot(olds, [self._alike(own) for own in alike.values()])
+
+    def _before(self, name: str, index: int, param: torch.Tensor) -> _Before:
+        stored = self.optimizer.state.get(param, {})
+        state = {symbol: stored[key] for symbol, key in self._names.items() if stored.get(key) is not None}
+        size, t = _real(param).numel(), self.steps_of(param)
+        if param.grad is not None:
+            return _Before(name, index, param, param.grad.detach(), t + 1, size, state)
+        copies = {
+            symbol: local(value).clone() if isinstance(value, torch.Tensor) else value
+            for symbol, value in state.items()
+        }
+        return _Before(name, index, param, None, t, size, copies, local(param).clone())
+
+    def _alike(self, olds: Sequence[_Before]) -> _Alike:
+        first = olds[0]
+        tensors = {symbol: [old.state[symbol] for old in olds] for symbol in self._arrays if symbol in first.state}
+        numbers = self._flat(olds, {**tensors, _PARAM: [old.param for old in olds], _GRAD: [old.grad for old in olds]})
+        return _Alike(first.group, first.t, olds, numbers)
+
+    def _flat(self, olds: Sequence[_Before], tensors: Mapping[str, Sequence[Any]]) -> dict[str, Array]:
+        """The joined numbers of what some parameters have of each name."""
+        uniform = self._oracle(self.options[olds[0].group]).uniform
+        return all_flat(
+            {
+                name: [of_each(x, old.param, True) for x, old in zip(own, olds, strict=True)]
+                if name in uniform
+                else own
+                for name, own in tensors.items()
+            }
+        )
 
     def _find(self, message: str, old: _Before, comparison: Comparison | None = None) -> None:
         __tracebackhide__ = True
@@ -419,29 +483,28 @@ class Lockstep:
         if not self._keep_going:
             raise Discrepancy(text, old.param, comparison, old.t)
 
-    def _judge(self, before: Sequence[_Before]) -> None:
+    def _judge(self, before: Sequence[_Snapshot]) -> None:
         __tracebackhide__ = True
-        buckets: dict[tuple[int, int, torch.dtype, frozenset[str], frozenset[str]], list[_Before]] = {}
-        for old in before:
-            if old.grad is None:
-                self._judge_untouched(old)
-                continue
-            self._steps_of[old.param] = old.t
-            self._judge_bookkeeping(old)
-            stored = self.optimizer.state.get(old.param, {})
-            now = frozenset(symbol for symbol, key in self._names.items() if stored.get(key) is not None)
-            buckets.setdefault((old.group, old.t, old.param.dtype, frozenset(old.state), now), []).append(old)
-        for (group, t, *_), olds in buckets.items():
-            numbers = self._numbers(self.options[group], t, olds)
-            if self._together:
-                self._pending.append(numbers)
-            else:
-                self._judge_numbers(numbers)
+        for snapshot in before:
+            for old in snapshot.olds:
+                if old.grad is None:
+                    self._judge_untouched(old)
+                else:
+                    self._steps_of[old.param] = old.t
+                    self._judge_bookkeeping(old)
+            for alike in snapshot.alike:
+                numbers = self._numbers(alike)
+                if self._together:
+                    self._pending.append(numbers)
+                else:
+                    self._judge_numbers(numbers)
         if sum(one.param.size for one in self._pending) > _MOST_PENDING:
             self._judge_pending()
 
     def _judge_untouched(self, old: _Before) -> None:
-        if not same_bits(old.param.detach(), old.value):
+        __tracebackhide__ = True
+        assert old.value is not None
+        if not same_bits(old.param, old.value):
             self._find(f"{old.name} has no gradient and should stay, but has changed", old)
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():
@@ -455,11 +518,7 @@ class Lockstep:
                 self._find(f"{key} of {old.name}, which has no gradient, should stay, but has changed", old)
 
     def _judge_bookkeeping(self, old: _Before) -> None:
-        t = old.t
-        assert old.grad is not None
-        kept = old.param.grad is not None and same_bits(old.param.grad.detach(), old.grad)
-        if self._keeps_gradients and not kept:
-            self._find(f"the gradient of {old.name} should not be written to, but has changed", old)
+        __tracebackhide__ = True
         stored = self.optimizer.state.get(old.param, {})
         for symbol, key in self._names.items():
             # Which arrays there must be, the oracle's own step says.
@@ -467,8 +526,8 @@ class Lockstep:
                 self._find(f"state {key!r} of {old.name} is missing", old)
                 return
         step = self._names.get("t")
-        if step is not None and float(stored[step]) != t:
-            self._find(f"{step} of {old.name} = {stored[step]!r}, but should be {t}", old)
+        if step is not None and float(stored[step]) != old.t:
+            self._find(f"{step} of {old.name} = {stored[step]!r}, but should be {old.t}", old)
         arithmetic, _ = arithmetic_of(old.param, self._narrow)
         uniform = self._oracle(self.options[old.group]).uniform
         for symbol, key in self._arrays.items():
@@ -489,39 +548,50 @@ class Lockstep:
                     old,
                 )
 
-    def _numbers(self, options: Mapping[str, Any], t: int, olds: Sequence[_Before]) -> _Numbers:
-        """What there is to compare of parameters that have just been stepped."""
-        uniform = self._oracle(options).uniform
-
-        def joined(symbol: str, states: Sequence[Mapping[str, Any]], key: str) -> Array | None:
-            if any(state.get(key) is None for state in states):
-                return None
-            return all_flat(
-                [of_each(x[key], old.param, symbol in uniform) for x, old in zip(states, olds, strict=True)]
-            )
-
+    def _numbers(self, alike: _Alike) -> _Numbers:
+        """What there is to compare of parameters that have just been stepped: state that some lack, none has."""
+        __tracebackhide__ = True
+        olds, options = alike.olds, self.options[alike.group]
+        stored = [self.optimizer.state.get(old.param, {}) for old in olds]
+        tensors: dict[str, list[Any]] = {
+            symbol: [state.get(key) for state in stored] for symbol, key in self._arrays.items()
+        }
+        tensors[_PARAM] = [old.param for old in olds]
+        tensors[_GRAD] = [old.param.grad for old in olds]
+        after = self._flat(olds, {name: own for name, own in tensors.items() if all(each is not None for each in own)})
+        before = dict(alike.numbers)
+        param, grad, now = before.pop(_PARAM), before.pop(_GRAD), after.pop(_PARAM)
+        self._judge_gradients(olds, grad, after.pop(_GRAD, None))
+        if arithmetic_of(olds[0].param)[0] is PRECISIONS["float32"]:
+            # As an optimizer has to take a gradient of another dtype.
+            with np.errstate(over="ignore"):
+                grad = grad.astype(np.float32).astype(np.float64)
         # What there is before the first step is the oracle's to say, where steps are counted.
-        is_given = t > 1 or "t" not in self._names or all(old.param in self._jumped for old in olds)
-        before = {symbol: joined(symbol, [old.state for old in olds], symbol) for symbol in self._arrays if is_given}
-        stored = [self.optimizer.state[old.param] for old in olds]
-        after = {symbol: joined(symbol, stored, key) for symbol, key in self._arrays.items()}
-        return _Numbers(
-            dict(options),
-            t,
-            olds,
-            all_flat([old.value for old in olds]),
-            all_flat([_converted(old) for old in olds]),
-            {symbol: array for symbol, array in before.items() if array is not None},
-            {symbol: array for symbol, array in after.items() if array is not None},
-            all_flat([old.param for old in olds]),
-        )
+        is_given = alike.t > 1 or "t" not in self._names or all(old.param in self._jumped for old in olds)
+        return _Numbers(dict(options), alike.t, olds, param, grad, before if is_given else {}, after, now)
+
+    def _judge_gradients(self, olds: Sequence[_Before], before: Array, after: Array | None) -> None:
+        __tracebackhide__ = True
+        if not self._keeps_gradients:
+            return
+        if after is not None and np.array_equal(before, after) and all(map(_keeps_kind, olds)):
+            return
+        end = 0
+        for old in olds:
+            start, end = end, end + old.size
+            now = old.param.grad
+            kept = now is not None and np.array_equal(flat(now), before[start:end], equal_nan=True)
+            if not (kept and _keeps_kind(old)):
+                self._find(f"the gradient of {old.name} should not be written to, but has changed", old)
 
     def _judge_numbers(self, numbers: _Numbers) -> None:
         __tracebackhide__ = True
         comparisons, missing = self._compared([numbers])
         for symbol in missing:
-            old = numbers.olds[0]
-            self._find(f"state {self._names[symbol]!r} of {old.name} is missing", old)
+            key = self._names[symbol]
+            lacking = (old for old in numbers.olds if self.optimizer.state.get(old.param, {}).get(key) is None)
+            old = next(lacking, numbers.olds[0])
+            self._find(f"state {key!r} of {old.name} is missing", old)
         self._note(numbers.olds, comparisons)
 
     def _judge_pending(self) -> None:
@@ -623,22 +693,18 @@ class Lockstep:
         return self._oracles[key]
 
 
-def _converted(old: _Before) -> torch.Tensor:
-    """The gradient in the arithmetic of its parameter, as an optimizer has to take it."""
-    assert old.grad is not None
-    arithmetic, _ = arithmetic_of(old.param)
-    if arithmetic is PRECISIONS["float32"] and old.grad.dtype == torch.float64:
-        return old.grad.to(torch.float32)
-    return old.grad
+def _keeps_kind(old: _Before) -> bool:
+    """Whether a gradient has the shape and dtype that it had before the step."""
+    grad, now = old.grad, old.param.grad
+    return grad is not None and now is not None and now.dtype == grad.dtype and now.shape == grad.shape
 
 
 def _locate(olds: Sequence[_Before], index: int) -> tuple[_Before, int]:
     """Which parameter, and which of its numbers, stands at a place of their concatenation."""
     for old in olds:
-        size = old.value.numel() * (2 if old.value.is_complex() else 1)
-        if index < size:
+        if index < old.size:
             return old, index
-        index -= size
+        index -= old.size
     return olds[-1], 0
 
 

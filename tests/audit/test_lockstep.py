@@ -176,6 +176,57 @@ def test_a_gradient_that_is_written_to() -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
+def test_a_gradient_of_the_second_parameter_that_is_written_to(dtype: torch.dtype) -> None:
+    def spoil(optimizer: torch.optim.Optimizer, param: torch.Tensor, state: dict[str, Any]) -> None:
+        optimizer.param_groups[0]["params"][1].grad[4] *= 1 + torch.finfo(dtype).eps
+
+    assert "the gradient of group 0 parameter 1 should not be written to" in caught(spoil, dtype)
+
+
+def test_a_gradient_that_becomes_nan() -> None:
+    def spoil(optimizer: torch.optim.Optimizer, param: torch.Tensor, state: dict[str, Any]) -> None:
+        assert param.grad is not None
+        param.grad[0] = math.nan
+
+    assert "the gradient of group 0 parameter 0 should not be written to" in caught(spoil)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda grad: grad.double(), lambda grad: grad.reshape(-1)],
+    ids=["dtype", "shape"],
+)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_gradient_of_another_kind_with_the_same_numbers(
+    change: Callable[[torch.Tensor], torch.Tensor], in_place: bool
+) -> None:
+    """In another tensor, or in the same one by its `data`."""
+    params = parameters()
+
+    def spoil(optimizer: torch.optim.Optimizer, param: torch.Tensor, state: dict[str, Any]) -> None:
+        grad = param.grad
+        assert grad is not None
+        if in_place:
+            grad.data = change(grad)
+        else:
+            # torch refuses the assignment of what does not fit, but not to a gradient's own data.
+            param.grad = grad.clone()
+            param.grad.data = change(grad)
+
+    with pytest.raises(Discrepancy, match="the gradient of group 0 parameter 0 should not be written to"):
+        drive(Lockstep(wrong(spoil)(params, **OPTIONS), [OPTIONS], oracle), params)
+
+
+def test_a_gradient_with_nan_that_is_kept() -> None:
+    params = parameters()
+    lockstep = drive(Lockstep(radam.RAdam(params, **OPTIONS), [OPTIONS], oracle, scalars="exact"), params)
+    give_gradients(params, 0)
+    params[0].grad[1, 1] = math.nan  # type: ignore[index]
+    lockstep.step()
+    assert lockstep.record.worst < 1
+
+
 def test_a_gradient_that_is_taken_away() -> None:
     def spoil(optimizer: torch.optim.Optimizer, param: torch.Tensor, state: dict[str, Any]) -> None:
         param.grad = None
@@ -231,6 +282,27 @@ def test_missing_state(name: str) -> None:
 
     message = caught(spoil)
     assert f"state '{name}' of group 0 parameter 0 is missing" in message
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+@pytest.mark.parametrize("together", [False, True])
+def test_state_that_one_parameter_never_had(together: bool, lacking: int) -> None:
+    """Whichever it is, it is named."""
+
+    class Wrong(radam.RAdam):
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
+            del self.state[params[lacking]]["max_exp_avg_sq"]
+            return loss
+
+    params = parameters()
+    lockstep = Lockstep(Wrong(params, **OPTIONS), [OPTIONS], oracle)
+    give_gradients(params, 0)
+    with (
+        pytest.raises(Discrepancy, match=f"state 'max_exp_avg_sq' of group 0 parameter {lacking} is missing"),
+        lockstep.together() if together else contextlib.nullcontext(),
+    ):
+        lockstep.step()
 
 
 @pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
