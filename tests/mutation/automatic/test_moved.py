@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ pytest.importorskip("cosmic_ray")
 
 from tests.mutation.automatic import moved, mutations, reasons
 from tests.mutation.automatic.moved import Result
+from tests.mutation.automatic.mutations import Mutant, Place
 
 SOURCE = (mutations.ROOT / moved.FILE).read_text()
 
@@ -20,7 +20,7 @@ SOURCE = (mutations.ROOT / moved.FILE).read_text()
 def changed(old: str, new: str) -> mutations.Mutant:
     """The source of the exact law with another text in one place."""
     assert SOURCE.count(old) == 1
-    return replace(mutations.mutants(moved.FILE)[0], source=SOURCE.replace(old, new))
+    return Mutant(Place(moved.FILE, "", old, new), 0, "by hand", 1, SOURCE.replace(old, new))
 
 
 AS_GOOD = changed("_NODES = 96", "_NODES = 97")
@@ -44,6 +44,7 @@ def test_the_exit_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert "ZeroDivisionError" in lines[1]
 
 
+@pytest.mark.deep
 def test_wherever_the_claim_is_made_it_is_measured() -> None:
     places = {place for place, reason in reasons.read().by_place.items() if moved.CLAIM in reason}
     assert places
