@@ -122,27 +122,21 @@ def flat(tensor: torch.Tensor) -> Array:
 
 def all_flat(tensors: Mapping[str, Sequence[torch.Tensor]]) -> dict[str, Array]:
     """A new float64 vector for each name: the numbers of its tensors as :func:`flat` has them, one after the other."""
+    together = [tensor for own in tensors.values() for tensor in own]
+    is_plain = {torch.Tensor, torch.nn.Parameter}.issuperset(map(type, together))
+    if not is_plain or len({tensor.device for tensor in together}) > 1 or any(map(torch.is_complex, together)):
+        return {name: np.concatenate(list(map(flat, own))) for name, own in tensors.items()}
     with torch.no_grad():
-        parts = {name: list(map(_real, own)) for name, own in tensors.items()}
-        together = [part for own in parts.values() for part in own]
-        if len({part.device for part in together}) > 1:
-            return {name: np.concatenate(list(map(flat, own))) for name, own in tensors.items()}
         joined: torch.Tensor = torch._utils._flatten_dense_tensors(together)  # type: ignore[no-untyped-call]
         if len(together) == 1:
             # It may be the tensor's own memory.
             joined = joined.clone()
         numbers: Array = joined.to(torch.float64).cpu().numpy()
     result, end = {}, 0
-    for name, own in parts.items():
+    for name, own in tensors.items():
         start, end = end, end + sum(map(torch.Tensor.numel, own))
         result[name] = numbers[start:end]
     return result
-
-
-def _real(tensor: torch.Tensor) -> torch.Tensor:
-    if type(tensor) not in (torch.nn.Parameter, torch.Tensor):
-        tensor = local(tensor)
-    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def begin(oracle: Oracle, param: Tracked, given: Mapping[str, Tracked] | None = None) -> None:
@@ -302,10 +296,11 @@ class Lockstep:
 
     def steps_of(self, param: torch.Tensor) -> int:
         """How many steps a parameter should have taken."""
-        if param not in self._steps_of:
+        known = self._steps_of.get(param)
+        if known is None:
             stored = self.optimizer.state.get(param, {})
-            self._steps_of[param] = int(stored.get(self._names.get("t"), 0))
-        return self._steps_of[param]
+            known = self._steps_of[param] = int(stored.get(self._names.get("t"), 0))
+        return known
 
     def jump(self, param: torch.Tensor, steps: int) -> None:
         """Let a parameter that has state be one that has taken `steps` steps: its step count is set, and nothing else.
@@ -448,7 +443,8 @@ class Lockstep:
     def _before(self, name: str, index: int, param: torch.Tensor) -> _Before:
         stored = self.optimizer.state.get(param, {})
         state = {symbol: stored[key] for symbol, key in self._names.items() if stored.get(key) is not None}
-        size, t = _real(param).numel(), self.steps_of(param)
+        own = param if type(param) is torch.nn.Parameter else local(param)
+        size, t = own.numel() * (2 if own.is_complex() else 1), self.steps_of(param)
         if param.grad is not None:
             return _Before(name, index, param, param.grad.detach(), t + 1, size, state)
         copies = {
@@ -491,9 +487,11 @@ class Lockstep:
                     self._judge_untouched(old)
                 else:
                     self._steps_of[old.param] = old.t
-                    self._judge_bookkeeping(old)
-            for alike in snapshot.alike:
-                numbers = self._numbers(alike)
+            states = [[self.optimizer.state.get(old.param, {}) for old in alike.olds] for alike in snapshot.alike]
+            for alike, stored in zip(snapshot.alike, states, strict=True):
+                self._judge_bookkeeping(alike, stored)
+            for alike, stored in zip(snapshot.alike, states, strict=True):
+                numbers = self._numbers(alike, stored)
                 if self._together:
                     self._pending.append(numbers)
                 else:
@@ -517,9 +515,17 @@ class Lockstep:
             if not same:
                 self._find(f"{key} of {old.name}, which has no gradient, should stay, but has changed", old)
 
-    def _judge_bookkeeping(self, old: _Before) -> None:
+    def _judge_bookkeeping(self, alike: _Alike, states: Sequence[Mapping[str, Any]]) -> None:
         __tracebackhide__ = True
-        stored = self.optimizer.state.get(old.param, {})
+        arithmetic, _ = arithmetic_of(alike.olds[0].param, self._narrow)
+        uniform = self._oracle(self.options[alike.group]).uniform
+        for old, stored in zip(alike.olds, states, strict=True):
+            self._judge_bookkeeping_of(old, stored, arithmetic, uniform)
+
+    def _judge_bookkeeping_of(
+        self, old: _Before, stored: Mapping[str, Any], arithmetic: Precision, uniform: frozenset[str]
+    ) -> None:
+        __tracebackhide__ = True
         for symbol, key in self._names.items():
             # Which arrays there must be, the oracle's own step says.
             if stored.get(key) is None and (symbol == "t" or symbol in old.state):
@@ -528,8 +534,6 @@ class Lockstep:
         step = self._names.get("t")
         if step is not None and float(stored[step]) != old.t:
             self._find(f"{step} of {old.name} = {stored[step]!r}, but should be {old.t}", old)
-        arithmetic, _ = arithmetic_of(old.param, self._narrow)
-        uniform = self._oracle(self.options[old.group]).uniform
         for symbol, key in self._arrays.items():
             tensor = stored.get(key)
             if tensor is None or (symbol in uniform and np.shape(tensor) == ()):
@@ -548,13 +552,12 @@ class Lockstep:
                     old,
                 )
 
-    def _numbers(self, alike: _Alike) -> _Numbers:
+    def _numbers(self, alike: _Alike, states: Sequence[Mapping[str, Any]]) -> _Numbers:
         """What there is to compare of parameters that have just been stepped: state that some lack, none has."""
         __tracebackhide__ = True
         olds, options = alike.olds, self.options[alike.group]
-        stored = [self.optimizer.state.get(old.param, {}) for old in olds]
         tensors: dict[str, list[Any]] = {
-            symbol: [state.get(key) for state in stored] for symbol, key in self._arrays.items()
+            symbol: [stored.get(key) for stored in states] for symbol, key in self._arrays.items()
         }
         tensors[_PARAM] = [old.param for old in olds]
         tensors[_GRAD] = [old.param.grad for old in olds]

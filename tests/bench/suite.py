@@ -23,17 +23,22 @@ from radam.audit.subjects.radam import oracle
 from tests.mutation.catalogue import BY_NAME
 from tests.mutation.judging import by_audit, subject_of
 
-TENSORS, STEPS = 8, 20
-EXAMPLES = 40
+TENSORS, STEPS = (8, 64), 20
+PAIRS = 6400
+"""Compared in a turn."""
 
-cases = st.fixed_dictionaries(
-    {
-        "shapes": st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=TENSORS, max_size=TENSORS),
-        "seed": st.integers(0, 2**32 - 1),
-        "lr": st.floats(1e-4, 0.1),
-        "betas": st.tuples(st.floats(0.5, 0.99), st.floats(0.9, 0.999)),
-    }
-)
+
+def cases(tensors: int) -> st.SearchStrategy[dict[str, Any]]:
+    """What is drawn: shapes, a seed for the numbers, and hyper-parameters."""
+    shape = st.tuples(st.integers(1, 6), st.integers(1, 6))
+    return st.fixed_dictionaries(
+        {
+            "shapes": st.lists(shape, min_size=tensors, max_size=tensors),
+            "seed": st.integers(0, 2**32 - 1),
+            "lr": st.floats(1e-4, 0.1),
+            "betas": st.tuples(st.floats(0.5, 0.99), st.floats(0.9, 0.999)),
+        }
+    )
 
 
 def _start(case: dict[str, Any]) -> tuple[np.random.Generator, list[torch.nn.Parameter], dict[str, Any]]:
@@ -92,31 +97,38 @@ def in_lockstep(case: dict[str, Any]) -> None:
             lockstep.step()
 
 
-def pairs_a_second(check: Callable[[dict[str, Any]], None], seed: int) -> float:
+def pairs_a_second(check: Callable[[dict[str, Any]], None], tensors: int, seed: int) -> float:
     """Compared (tensor, step) pairs a second, Hypothesis included."""
     number = 0
 
     def counted(case: dict[str, Any]) -> None:
         nonlocal number
-        number += TENSORS * STEPS
+        number += tensors * STEPS
         check(case)
 
     start = time.perf_counter()
-    settings = hypothesis.settings(max_examples=EXAMPLES, database=None, deadline=None)
-    hypothesis.seed(seed)(settings(hypothesis.given(cases)(counted)))()
+    settings = hypothesis.settings(max_examples=PAIRS // (tensors * STEPS), database=None, deadline=None)
+    hypothesis.seed(seed)(settings(hypothesis.given(cases(tensors))(counted)))()
     return number / (time.perf_counter() - start)
 
 
-def lockstep(rounds: int) -> dict[str, float]:
-    """Pairs a second of both, and the median of their ratio within a round."""
-    plain, ours = zip(
-        *((pairs_a_second(plainly, r), pairs_a_second(in_lockstep, r)) for r in range(rounds)), strict=True
-    )
-    return {
-        "plainly": statistics.median(plain),
-        "in lock-step": statistics.median(ours),
-        "ratio": statistics.median(b / a for a, b in zip(plain, ours, strict=True)),
-    }
+def lockstep(rounds: int) -> list[dict[str, float]]:
+    """For each number of tensors the pairs a second of both, and the median of their ratio within a round."""
+    result = []
+    for tensors in TENSORS:
+        plain, ours = zip(
+            *((pairs_a_second(plainly, tensors, r), pairs_a_second(in_lockstep, tensors, r)) for r in range(rounds)),
+            strict=True,
+        )
+        result.append(
+            {
+                "tensors": tensors,
+                "plainly": statistics.median(plain),
+                "in lock-step": statistics.median(ours),
+                "ratio": statistics.median(b / a for a, b in zip(plain, ours, strict=True)),
+            }
+        )
+    return result
 
 
 class Seconds(NamedTuple):

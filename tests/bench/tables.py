@@ -72,12 +72,16 @@ def results(document: Mapping[str, Any]) -> str:
 
 def _suite(part: Mapping[str, Any]) -> str:
     found = part["found"]
-    pairs = found["pairs a second"]
     lines = [
         f"## The suite\n\n{_machine(part)}, one thread.\n",
-        f"Compared (tensor, step) pairs a second, with Hypothesis: {pairs['in lock-step']:,.0f}, each of parameter, "
-        f"both moments, gradient and count within its own bound; {pairs['plainly']:,.0f} by `assert_allclose` of the "
-        f"parameter beside a free-running oracle: {pairs['ratio']:.2f} times as many.\n",
+        "Compared (tensor, step) pairs a second, with Hypothesis: in lock-step parameter, both moments, gradient and "
+        "count, each within its own bound; plainly the parameter, by `assert_allclose` beside a free-running oracle.\n",
+        "| tensors | in lock-step | plainly | times as many |\n|--:|--:|--:|--:|",
+        *(
+            f"| {pairs['tensors']} | {pairs['in lock-step']:,.0f} | {pairs['plainly']:,.0f} | {pairs['ratio']:.2f} |"
+            for pairs in found["pairs a second"]
+        ),
+        "",
         "`pytest tests/subject`: "
         + ", ".join(
             f"{seconds:.0f} s by {number} process(es)" for number, seconds in found["seconds of pytest"].items()
