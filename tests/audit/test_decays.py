@@ -73,6 +73,17 @@ def test_a_step_that_raises_tells_nothing() -> None:
     assert decays_among(build(Raises), {}, {"shrinkage": 0.01}) == ()
 
 
+class ShrinksAtARate(Shrinks):
+    """One that must be told its learning rate."""
+
+    def __init__(self, params: Any, lr: float, shrinkage: float = 0.01) -> None:
+        super().__init__(params, lr, shrinkage)
+
+
+def test_a_decay_of_a_class_without_a_default_learning_rate() -> None:
+    assert Capabilities(resolved(ShrinksAtARate), CPU).decays == ("shrinkage",)
+
+
 def test_a_class_with_a_decay_of_another_name() -> None:
     """It is drawn like any decay, and left out where nothing but a gradient may move a parameter; a drift is found."""
     capabilities = Capabilities(resolved(Shrinks), CPU)

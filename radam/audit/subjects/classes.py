@@ -66,7 +66,8 @@ def hyperparameters_of(optimizer: type[torch.optim.Optimizer]) -> SearchStrategy
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    decays = decays_among(FromClass(optimizer), {}, defaults)
+    required = {"lr": _LR[0]} if "lr" in parameters and parameters["lr"].default is inspect.Parameter.empty else {}
+    decays = decays_among(FromClass(optimizer), required, defaults)
     for name, parameter in parameters.items():
         strategy = _strategy(name, parameter.default, decays)
         if strategy is not None:
