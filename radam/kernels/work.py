@@ -145,16 +145,17 @@ def run(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool], *, 
             pieces += _parts(work)
     if direct:
         kernel(direct)
+    scratch = _Scratch()
     batch: list[Work] = []
     size = 0
     for piece in pieces:
         if batch and size + piece.param.numel() > most(piece.param):
-            _through_copies(kernel, batch, fits)
+            _through_copies(kernel, batch, fits, scratch)
             batch, size = [], 0
         batch.append(piece)
         size += piece.param.numel()
     if batch:
-        _through_copies(kernel, batch, fits)
+        _through_copies(kernel, batch, fits, scratch)
 
 
 def most(tensor: torch.Tensor) -> int:
@@ -200,28 +201,43 @@ def _in_order_of_memory(tensor: torch.Tensor) -> Callable[[torch.Tensor], torch.
     return lambda other: other.permute(order)
 
 
-def _through_copies(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool]) -> None:
+class _Scratch:
+    """Memory for copies that all batches of a list use: taken anew for each, it may cost more than the step."""
+
+    def __init__(self) -> None:
+        self._memory: torch.Tensor | None = None
+
+    def copies(self, tensors: list[torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
+        """Contiguous copies in a dtype, always in the same memory; they last until the next call."""
+        sizes = [tensor.numel() for tensor in tensors]
+        number = sum(sizes)
+        if self._memory is None or self._memory.numel() < number:
+            self._memory = tensors[0].new_empty(number, dtype=dtype)
+        parts = torch.split_with_sizes(self._memory.narrow(0, 0, number), sizes)
+        result = [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+        torch._foreach_copy_(result, tensors)
+        return result
+
+
+def _through_copies(kernel: Kernel, works: Sequence[Work], fits: Callable[[Work], bool], scratch: _Scratch) -> None:
     """Let a kernel do works, those that it cannot take as they are through copies of the tensors that do not fit."""
-
-    def copied(work: Work) -> Work:
-        dtype = work.exp_avg.dtype
-        return work.each(
-            lambda tensor: (
-                tensor
-                if tensor.dtype == dtype and tensor.is_contiguous()
-                else tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)
-            )
-        )
-
-    # In their order of memory dense tensors are contiguous.
-    works = [work if fits(work) else work.each(_in_order_of_memory(work.param)) for work in works]
-    copies = [work if fits(work) else copied(work) for work in works]
-    kernel(copies)
-    changed = [
-        (own, new)
-        for work, copy in zip(works, copies, strict=True)
-        for own, new in zip(work.tensors, copy.tensors, strict=True)
-        if own is not new and own is not work.grad
-    ]
-    if changed:
-        torch._foreach_copy_([own for own, _ in changed], [new for _, new in changed])
+    dtype = works[0].exp_avg.dtype
+    taken: list[Work] = []
+    read: list[torch.Tensor] = []
+    written: list[torch.Tensor] = []
+    for work in works:
+        if not fits(work):
+            if not work.param.is_contiguous():
+                # In their order of memory dense tensors are contiguous.
+                work = work.each(_in_order_of_memory(work.param))
+            for tensor in work.tensors:
+                if tensor.dtype != dtype or not tensor.is_contiguous():
+                    (read if tensor is work.grad else written).append(tensor)
+        taken.append(work)
+    if read or written:
+        copies = scratch.copies(written + read, dtype)
+        copy_of = dict(zip(map(id, written + read), copies, strict=True))
+        taken = [work.each(lambda tensor: copy_of.get(id(tensor), tensor)) for work in taken]
+    kernel(taken)
+    if written:
+        torch._foreach_copy_(written, copies[: len(written)])

@@ -802,14 +802,32 @@ ROWS = torch.linspace(-1.0, 1.0, 837 * 837).reshape(837, 837).bfloat16()
 W_GRADIENT = "work = work._replace(grad=work.grad.to(work.param.dtype).resolve_conj()).each(as_real)"
 W_NEGATIVE = "return work._replace(grad=work.grad.resolve_neg()) if work.grad.is_neg() else work"
 W_ALIGNED = "return is_dense(work.param) and all(tensor.stride() == strides for tensor in tensors)"
-W_BACK = "if own is not new and own is not work.grad"
+W_SORTED = "(read if tensor is work.grad else written)"
+W_FILLED = "        torch._foreach_copy_(result, tensors)\n"
+W_BACK = "copies[: len(written)]"
+W_TAKEN = "        taken = [work.each(lambda tensor: copy_of.get(id(tensor), tensor)) for work in taken]\n"
 W_START = "for start in range(0, length, rows):"
 
 work(
     "in_work_half_not_written",
     "What goes through copies is not written back: half parameters stay.",
     by_foreach(dtype=torch.bfloat16, lr=0.1),
-    (W_BACK, W_BACK + " and own is not work.param"),
+    (W_SORTED, W_SORTED.replace("work.grad", "work.grad or tensor is work.param")),
+)
+work(
+    "in_work_gradients_written_back",
+    "Where both go through copies, half parameters take those of gradients.",
+    by_foreach(dtype=torch.bfloat16, lr=0.1),
+    (W_BACK, "copies[-len(written) :]"),
+)
+work(
+    "in_work_copies_of_the_first_batch",
+    "Batches of copies after the first are stepped with the numbers of that.",
+    by_foreach(2, start=tuple(BIG[:200_000] * i for i in (1, 2)), lr=0.1),
+    (
+        W_FILLED,
+        "        if not hasattr(self, 'is_filled'):\n    " + W_FILLED + "        self.is_filled = True\n",
+    ),
 )
 work(
     "in_work_last_part_lost",
@@ -891,12 +909,8 @@ work(
     "Of half parameters AMSGrad's maximum is worked on in a copy and not written back.",
     by_foreach(12, dtype=torch.bfloat16, lr=0.1, amsgrad=True, grads=fading),
     (
-        "    copies = [work if fits(work) else copied(work) for work in works]\n",
-        "    copies = [\n        done if done.max_exp_avg_sq is None else done._replace(max_exp_avg_sq=done.max_exp_avg_sq.clone())\n        for done in map(copied, works)\n    ]\n",
-    ),
-    (
-        "        if own is not new and own is not work.grad\n",
-        "        if own is not new and own is not work.grad and own is not work.max_exp_avg_sq\n",
+        W_TAKEN,
+        W_TAKEN + "        taken = [w._replace(max_exp_avg_sq=w.max_exp_avg_sq.clone()) for w in taken]\n",
     ),
 )
 
