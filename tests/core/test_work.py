@@ -245,6 +245,53 @@ def test_parts_are_stepped_as_the_whole_is(dtype: torch.dtype, switches: dict[st
     assert results[0] == results[1]
 
 
+def test_batches_of_any_sizes_use_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 4, 10 and 3 elements, each of half precision and in another order of memory."""
+    monkeypatch.setattr(module, "IN_CACHE", 10)
+    works = [
+        Work(
+            tensor((size // 2, 2), torch.bfloat16, "transposed", 1),
+            tensor((size // 2, 2), torch.bfloat16, "strided", 3),
+            *(tensor((size // 2, 2), torch.float32, layout, 7) for layout in ("strided", "transposed")),
+            None,
+            place,
+        )
+        for place, size in enumerate((4, 10, 2, 6))
+    ]
+    before = [[each.double() for each in work.tensors] for work in works]
+    places: list[set[int]] = []
+
+    def spy(batch: Sequence[Work]) -> None:
+        places.append({work.param.untyped_storage().data_ptr() for work in batch})
+        kernel(batch)
+
+    run(spy, works, has_arithmetic_dtype)
+    assert len(places) == 3
+    assert all(len(own) == 1 for own in places)
+    assert places[1] == places[2]
+    for work, (p, g, m, v) in zip(works, before, strict=True):
+        for seen, wanted in zip(work.tensors, (p + 2 * g, g, m + g, v - p), strict=True):
+            assert torch.equal(seen.double(), wanted)
+
+
+@pytest.mark.parametrize(("layout", "copied"), [("contiguous", 2), ("transposed", 2), ("strided", 4)])
+def test_only_what_does_not_fit_is_copied(layout: str, copied: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half precision, but no moments: unless they have gaps, their order of memory is that of the parameter."""
+    numbers_of_copies = []
+
+    class Scratch(module._Scratch):
+        def copies(self, tensors: list[torch.Tensor], dtype: torch.dtype) -> list[torch.Tensor]:
+            numbers_of_copies.append(len(tensors))
+            return super().copies(tensors, dtype)
+
+    monkeypatch.setattr(module, "_Scratch", Scratch)
+    half, single = (
+        lambda start, dtype=dtype: tensor((3, 5), dtype, layout, start) for dtype in (torch.bfloat16, torch.float32)
+    )
+    run(kernel, [Work(half(1), half(3), single(7), single(7), None, 0)], has_arithmetic_dtype)
+    assert numbers_of_copies == [copied]
+
+
 class Placed(Subclass):
     """It is no DTensor for all that."""
 
