@@ -113,16 +113,25 @@ class Rounding:
             take: called to take it.
 
         Returns:
-            Its new parameters, by the name "param", and its state tensors, each with its bound.
+            Its new parameters, by the name "param", and its state tensors, each with its bound; without one where
+            the step raises if its inputs are off by roundings.
         """
         before = {name: self.side.vector(name) for name in ("param", *self.side.names())}
-        probes = [self._probe(name) for name in (*before, "grad")]
+        probes, is_bounded = [], True
+        for name in (*before, "grad"):
+            try:
+                probes.append(self._probe(name))
+            except Exception:
+                # The step may raise as well, and is what is told of then.
+                is_bounded = False
         take()
         result = {}
         with np.errstate(all="ignore"):
             for name in ("param", *self.side.names()):
                 value = self.side.vector(name)
                 error = OPERATIONS * (self._arithmetic("unit_roundoff") * np.abs(value) + self._tiny())
+                if not is_bounded:
+                    error = np.full_like(value, np.inf)
                 for probe in probes:
                     error = error + np.abs(probe.vector(name) - value)
                 if name in before:

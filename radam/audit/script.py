@@ -71,8 +71,12 @@ class Script:
         self._lines.append(source)
 
     def value(self, expression: str) -> Any:
-        """Evaluate an expression, which does not become part of the script."""
-        return eval(_compiled(expression, "eval"), self.names)
+        """Evaluate an expression, which does not become part of the script, unless it raises."""
+        try:
+            return eval(_compiled(expression, "eval"), self.names)
+        except Exception:
+            self._lines.append(expression)
+            raise
 
     def text(self) -> str:
         """The script, with the imports that it needs."""

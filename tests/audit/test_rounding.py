@@ -144,3 +144,37 @@ def test_zero_gradients_at_a_decay_rate_that_lerp_rounds_away(
         expected = rounding.step(first.step)
         second.step()
         assert compare("m", Side(params[1:], [second]).vector("m"), expected["m"]).passed
+
+
+class Refuses(Recipe):
+    """One that takes no gradient of more than a limit."""
+
+    limit = 0.0
+
+    def step(self, closure: Any = None) -> None:
+        if any(bool((p.grad.abs() > self.limit).any()) for group in self.param_groups for p in group["params"]):
+            raise OverflowError("too large")
+        super().step()
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(0.5, True), (1.0, False), (2.0, False)])
+def test_a_step_next_to_one_that_raises_has_no_bound(limit: float, refused: bool) -> None:
+    """A gradient of 1, and what raises above 1: the step does not, but from a gradient off by roundings it would."""
+    params = [torch.nn.Parameter(torch.tensor([1.0, -2.0]))]
+    params[0].grad = torch.ones(2)
+    optimizer = Refuses(params)
+    optimizer.limit = limit
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(True)
+        optimizer.step()
+
+    rounding = Rounding(Side(params, [optimizer]), 0.99)
+    if refused:
+        with pytest.raises(OverflowError):
+            rounding.step(take)
+    else:
+        for tracked in rounding.step(take).values():
+            assert bool(np.isfinite(tracked.error).all()) == (limit > 1)
+    assert taken == [True]

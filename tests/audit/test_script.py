@@ -81,6 +81,15 @@ def test_a_line_that_fails_is_kept_too() -> None:
     assert "1 / 0" in script.text()
 
 
+def test_an_expression_that_fails_is_kept_too() -> None:
+    script = Script()
+    assert script.value("1 + 1") == 2
+    with pytest.raises(ZeroDivisionError):
+        script.value("1 / 0")
+    assert script.text().splitlines()[-1] == "1 / 0"
+    assert "1 + 1" not in script.text()
+
+
 class Outer:
     class Inner(radam.RAdam):
         """An optimizer that is found through its outer class."""

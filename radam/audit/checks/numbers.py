@@ -464,7 +464,9 @@ def check_closed_form(run: Run) -> None:
             unit = 4 * (t + 4) * arithmetic.unit_roundoff
             bound = unit * np.abs(power) + 4 * t * arithmetic.smallest_subnormal
             kept = state[run.params()[0]][names[symbol]]
-            if kept.is_complex() != run.dtype.is_complex:
-                run.fail(f"{names[symbol]} of a {run.dtype} parameter is {kept.dtype}")
+            run.expect(
+                f"optimizer.state[params[0]][{names[symbol]!r}].is_complex() == params[0].is_complex()",
+                f"{names[symbol]} of a {run.dtype} parameter is {kept.dtype}",
+            )
             comparison = compare(names[symbol], flat(kept), Tracked(expected, bound))
             run.judge(comparison, "closed form", f"after {t} constant gradients", t)

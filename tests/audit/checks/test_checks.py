@@ -25,6 +25,7 @@ from radam.audit.subjects.torch import torch_subject
 from tests.audit.checks.plain import SUPPORTS, Plain, subject_of
 from tests.audit.checks.wrong import (
     BOOKKEEPING,
+    REAL_MOMENTS,
     WRONG,
     AveragesWhatItIsGiven,
     AveragesWithAGraph,
@@ -169,6 +170,13 @@ def test_the_reproduction_fails_as_a_program(name: str) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(WRONG[name].error), done.stderr
+
+
+def test_what_the_closed_form_finds_beside_numbers() -> None:
+    entry = first_failure(REAL_MOMENTS.subject, CHECKS["closed_form"], 3)
+    assert re.search(REAL_MOMENTS.reason, entry.reason), entry.reason
+    assert entry.reproduction
+    assert error_of(entry.reproduction) == REAL_MOMENTS.error, entry.reproduction
 
 
 @pytest.mark.deep

@@ -156,6 +156,18 @@ class MovesWithoutAGradient(Plain):
                 self.state[param]["exp_avg"] = group["betas"][0] * self.state[param]["exp_avg"] + 1
 
 
+class RealMoments(Plain):
+    """Of complex parameters it keeps moments of pairs of reals."""
+
+    def update(self, param: Tensor, grad: Tensor, state: State, group: Options) -> None:
+        for name in ("exp_avg", "exp_avg_sq"):
+            if param.is_complex() and not state[name].is_complex():
+                state[name] = torch.view_as_complex(state[name])
+        super().update(param, grad, state, group)
+        for name in ("exp_avg", "exp_avg_sq"):
+            state[name] = real(state[name])
+
+
 class FlatMoments(Plain):
     """The moments are kept as vectors."""
 
@@ -1054,6 +1066,9 @@ def _like_adam(cls: type[torch.optim.Adam]) -> Subject:
 
 _NARROW = SUPPORTS - {"half"} | {"narrow_half"}
 _NUMBER = r"\[\d+\] = \S+, but should be "
+
+REAL_MOMENTS = Wrong(RealMoments, r"^exp_avg of a torch.complex64 parameter is torch.float32 ")
+"""What the closed form finds beside numbers."""
 
 BOOKKEEPING = (
     Wrong(CountsTwice, r"step of group 0 parameter \d = .*2.*, but should be 1 "),
