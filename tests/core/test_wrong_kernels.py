@@ -119,9 +119,9 @@ def losing_parts(own: Any) -> Any:
 
 def not_written_back(*names: str) -> Callable[[Any], Any]:
     def make(own: Any) -> Any:
-        def through_copies(kernel: Any, works: Sequence[Work], fits: Any) -> None:
+        def through_copies(kernel: Any, works: Sequence[Work], *rest: Any) -> None:
             before = [{name: getattr(work, name).clone() for name in names} for work in works]
-            own(kernel, works, fits)
+            own(kernel, works, *rest)
             for work, old in zip(works, before, strict=True):
                 for name in names:
                     if getattr(work, name).dtype != work.exp_avg.dtype or name != "param":
