@@ -446,6 +446,7 @@ class Lockstep:
         own = param if type(param) is torch.nn.Parameter else local(param)
         size, t = own.numel() * (2 if own.is_complex() else 1), self.steps_of(param)
         if param.grad is not None:
+            # A tensor of its own keeps shape and dtype, whatever becomes of the gradient's `data`.
             return _Before(name, index, param, param.grad.detach(), t + 1, size, state)
         copies = {
             symbol: local(value).clone() if isinstance(value, torch.Tensor) else value

@@ -246,7 +246,7 @@ def test_parts_are_stepped_as_the_whole_is(dtype: torch.dtype, switches: dict[st
 
 
 def test_batches_of_any_sizes_use_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Batches of 4, 10 and 3 elements, each of half precision and in another order of memory."""
+    """Batches of 4, 10 and 2 + 6 elements, each of half precision and in another order of memory."""
     monkeypatch.setattr(module, "IN_CACHE", 10)
     works = [
         Work(

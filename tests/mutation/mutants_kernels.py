@@ -910,7 +910,9 @@ work(
     by_foreach(12, dtype=torch.bfloat16, lr=0.1, amsgrad=True, grads=fading),
     (
         W_TAKEN,
-        W_TAKEN + "        taken = [w._replace(max_exp_avg_sq=w.max_exp_avg_sq.clone()) for w in taken]\n",
+        W_TAKEN
+        + "        if taken[0].max_exp_avg_sq is not None:\n"
+        + "            taken = [w._replace(max_exp_avg_sq=w.max_exp_avg_sq.clone()) for w in taken]\n",
     ),
 )
 
